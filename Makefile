@@ -1,0 +1,63 @@
+# The two commands of the README need Python >= 3.11 and make; everything else comes from package registries by the lock file.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+export PYTHONWARNINGS ?= ignore
+ARGS ?=
+CHAIN ?= localnet
+
+.PHONY: help setup demo ui test check format programs lock chaos clean
+
+help: ## List what can be done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(UV):
+	@echo "bootstrapping uv $(UV_VERSION)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python was %s.%s, must be 3.11 or 3.12: set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
+	@$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: requirements.lock pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@echo "installing the locked environment"
+	@$(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: .venv/.synced ## Install the locked environment
+
+demo: .venv/.synced ## Play and settle a neighbourhood's day (ARGS="--seed 2 --epochs 8", CHAIN=validator)
+	@$(BIN)/gridtokenx demo --chain $(CHAIN) $(ARGS)
+
+ui: .venv/.synced ## Open the Dagster UI on the demo's data
+	@$(BIN)/gridtokenx ui $(ARGS)
+
+check: .venv/.synced ## Linters, formatters and types; clippy and rustfmt where cargo is found
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@if command -v cargo >/dev/null; then \
+	  cd programs && cargo fmt --all --check && cargo clippy --quiet --locked --all-targets -- -D warnings; \
+	else echo "skipped: clippy and rustfmt, no cargo on this machine"; fi
+
+test: check ## Linters, types and all tests
+	@$(BIN)/pytest $(ARGS)
+	@if command -v cargo >/dev/null; then cd programs && cargo test --quiet --locked; \
+	else echo "skipped: the programs' unit tests, no cargo on this machine"; fi
+
+chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, compare the end state
+	@$(BIN)/python tests/chaos/kill_demo.py $(ARGS)
+
+programs: ## Rebuild programs/deploy/*.so and compare with the committed hashes
+	@bash programs/build.sh
+	@cd programs/deploy && sha256sum --check SHA256SUMS
+
+format: .venv/.synced ## Format the Python and Rust sources
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && cd programs && cargo fmt --all
+
+lock: | $(UV) ## Resolve the dependencies anew
+	@$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 --no-header --upgrade --quiet -o requirements.lock
+
+clean: ## Remove the environment and all demo data
+	@rm -rf .venv .tools .gridtokenx programs/target

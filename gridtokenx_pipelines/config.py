@@ -1,0 +1,122 @@
+"""Settings of a process: the only reader of the environment.
+
+Belongs here: every environment name, its default, its bound and its remedy. Does not belong here: connecting to
+anything, or market rules (market/rules.py), which are data files that a settings value points to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+NETWORK_IDS = {"mainnet-beta": 1, "devnet": 2, "localnet": 3}
+MECHANISMS = ("zonal", "uniform", "pay_as_bid", "continuous")
+
+
+class ConfigError(ValueError):
+    """A setting that can't be used: names the setting, its value, the bound and the remedy."""
+
+    def __init__(self, name: str, value: object, bound: str, remedy: str) -> None:
+        super().__init__(f"{name} was {value!r}, must be {bound}; {remedy}")
+        self.name = name
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process needs to know of its surroundings."""
+
+    database_url: str
+    kafka_bootstrap_servers: str
+    solana_rpc_url: str
+    data_dir: Path
+    keys_dir: Path
+    dagster_home: Path
+    network: str
+    network_id: int
+    mechanism: str
+    rules_path: Path
+    network_path: Path
+    authority_wallet_path: Path
+    influxdb_url: str
+    influxdb_token: str
+    gateway_key_path: Path
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read and check the environment; raises ConfigError at the first setting that can't be used."""
+        env = os.environ if env is None else env
+        network = _one_of(env, "GRIDTOKENX_NETWORK", "localnet", tuple(NETWORK_IDS))
+        data_dir = _absolute(env, "GRIDTOKENX_DATA_DIR", Path.cwd() / ".gridtokenx" / "demo")
+        keys_dir = _absolute(env, "GRIDTOKENX_KEYS_DIR", data_dir / "keys")
+        return cls(
+            database_url=_url(env, "DATABASE_URL", ("postgresql://", "postgresql+psycopg2://")),
+            kafka_bootstrap_servers=_required(env, "KAFKA_BOOTSTRAP_SERVERS", "host:port[,host:port …]"),
+            solana_rpc_url=_url(env, "SOLANA_RPC_URL", ("http://", "https://")),
+            data_dir=data_dir,
+            keys_dir=keys_dir,
+            dagster_home=_absolute(env, "DAGSTER_HOME", data_dir / "dagster"),
+            network=network,
+            network_id=NETWORK_IDS[network],
+            mechanism=_one_of(env, "GRIDTOKENX_MECHANISM", "zonal", MECHANISMS),
+            rules_path=_absolute(env, "GRIDTOKENX_RULES_PATH", data_dir / "rules.json"),
+            network_path=_absolute(env, "GRIDTOKENX_ZONES_PATH", data_dir / "zones.json"),
+            authority_wallet_path=_absolute(env, "AUTHORITY_WALLET_PATH", keys_dir / "authority.json"),
+            influxdb_url=env.get("INFLUXDB_URL", ""),
+            influxdb_token=env.get("INFLUXDB_TOKEN", ""),
+            gateway_key_path=_absolute(env, "GRIDTOKENX_GATEWAY_KEY_PATH", keys_dir / "gateway.pub"),
+        )
+
+    def __repr__(self) -> str:
+        """Without the token and the database's password, so that settings can be logged."""
+        return f"Settings(network={self.network!r}, data_dir={str(self.data_dir)!r}, mechanism={self.mechanism!r})"
+
+    def as_env(self) -> dict[str, str]:
+        """The environment that makes a child process read these same settings."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+            "SOLANA_RPC_URL": self.solana_rpc_url,
+            "GRIDTOKENX_DATA_DIR": str(self.data_dir),
+            "GRIDTOKENX_KEYS_DIR": str(self.keys_dir),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "GRIDTOKENX_NETWORK": self.network,
+            "GRIDTOKENX_MECHANISM": self.mechanism,
+            "GRIDTOKENX_RULES_PATH": str(self.rules_path),
+            "GRIDTOKENX_ZONES_PATH": str(self.network_path),
+            "AUTHORITY_WALLET_PATH": str(self.authority_wallet_path),
+            "GRIDTOKENX_GATEWAY_KEY_PATH": str(self.gateway_key_path),
+            "INFLUXDB_URL": self.influxdb_url,
+            "INFLUXDB_TOKEN": self.influxdb_token,
+        }
+
+
+def _required(env: Mapping[str, str], name: str, bound: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise ConfigError(name, value, bound, "set it, or let `gridtokenx demo` start the embedded stack")
+    return value
+
+
+def _url(env: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:
+    value = _required(env, name, " or ".join(f"{scheme}…" for scheme in schemes))
+    if not value.startswith(schemes):
+        # the scheme alone is shown: the rest of a database URL holds a password
+        raise ConfigError(name, value.split("://", maxsplit=1)[0] + "://…", " or ".join(schemes), "correct the scheme")
+    return value
+
+
+def _one_of(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    value = env.get(name, default)
+    if value not in choices:
+        raise ConfigError(name, value, f"one of {', '.join(choices)}", "correct or unset it")
+    return value
+
+
+def _absolute(env: Mapping[str, str], name: str, default: Path) -> Path:
+    path = Path(env.get(name) or default)
+    if not path.is_absolute():
+        # Dagster refuses a relative home, and a child started elsewhere would read another folder
+        raise ConfigError(name, str(path), "an absolute path", f"use {path.resolve()}")
+    return path
