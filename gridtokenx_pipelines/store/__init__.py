@@ -1,0 +1,1 @@
+"""Adapters to Postgres and Parquet: bound SQL and files, thin; no computing, nothing of Dagster."""
