@@ -39,7 +39,7 @@ def create_schema(database_url: str) -> None:
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """Postgres storage for dagster.yaml's `storage: custom`; its config is `postgres_url`, the domain's DATABASE_URL."""
+    """Postgres storage for dagster.yaml's `storage: custom`; its `postgres_url` is the domain's DATABASE_URL."""
 
     @classmethod
     def config_type(cls) -> Any:
