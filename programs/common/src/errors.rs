@@ -1,0 +1,172 @@
+//! The errors of all five programs: one numbered list, so that a code means the same whichever program returns it.
+//!
+//! A number never changes its meaning; new ones are appended to their range. The IDL carries name, number and text, and the
+//! Python client raises them by name.
+
+use pinocchio::error::ProgramError;
+
+macro_rules! errors {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Error { $($(#[doc = $doc])+ $name = $code,)* }
+
+        /// (number, name, text) of every error, for the IDL.
+        pub const ERRORS: &[(u32, &str, &str)] = &[$(($code, stringify!($name), concat!($($doc),+)),)*];
+    };
+}
+
+errors! {
+    // 6000–6099: accounts, signers and instruction data of any program
+    /// The account is not owned by the program that must own it.
+    WrongOwner = 6000,
+    /// The account's first 8 bytes are not the discriminator of the expected type.
+    WrongDiscriminator = 6001,
+    /// The account's length is not that of its type.
+    WrongLength = 6002,
+    /// The account must be writable in this instruction.
+    NotWritable = 6003,
+    /// The account must sign this instruction.
+    MissingSignature = 6004,
+    /// The account's address is not the one that its seeds or the configuration give.
+    WrongAddress = 6005,
+    /// The account exists already.
+    AlreadyExists = 6006,
+    /// The signer lacks the right for this instruction.
+    Unauthorised = 6007,
+    /// The program is paused by governance.
+    Paused = 6008,
+    /// Instruction data is too short, too long, or a field is out of its range.
+    InvalidData = 6009,
+    /// The number of accounts after the named ones is not the number of entries.
+    WrongAccountCount = 6010,
+    /// A vector is longer than its bound, or holds the same key twice.
+    InvalidKeySet = 6011,
+    /// The network is not the one that the program was built for.
+    WrongNetwork = 6012,
+    /// Zones are numbered 1 to 63.
+    InvalidZone = 6013,
+    /// The amount must be above zero.
+    ZeroAmount = 6014,
+    /// The status does not allow this transition.
+    InvalidTransition = 6015,
+
+    // 6100–6199: attestations, batches, runs
+    /// The batch's bit is set: it was applied before. Clients count this as success.
+    AlreadySettled = 6100,
+    /// The attestation is not final: fewer than k oracles agree on a root.
+    NotFinal = 6101,
+    /// Leaf and proof do not lead to the attested root.
+    WrongRoot = 6102,
+    /// The attestation is of another kind, epoch or run.
+    WrongAttestation = 6103,
+    /// The batch index lies outside the tree or the bitmap.
+    BatchIndexOutOfRange = 6104,
+    /// The instruction settles another kind of run than the present one.
+    WrongKind = 6105,
+    /// The former run is not finalised, or this run is not the one after it.
+    RunOutOfOrder = 6106,
+    /// The root is final: no vote can change it.
+    AlreadyFinal = 6107,
+    /// Metering and clearing have run 0 only, late entries and resettlements run 1 and above.
+    InvalidRun = 6108,
+    /// The epoch account is of another epoch.
+    WrongEpoch = 6109,
+
+    // 6200–6299: governance
+    /// The threshold k must satisfy 2k > n and k ≤ n, with 1 to 16 oracles.
+    InvalidThreshold = 6200,
+    /// A change of parameters is pending; it must take effect first.
+    ChangePending = 6201,
+    /// The effective epoch must lie after the last opened one.
+    EffectiveEpochTooEarly = 6202,
+    /// A parameter lies outside its bound.
+    ParameterOutOfBounds = 6203,
+    /// Programs are numbered 0 to 4.
+    InvalidProgram = 6204,
+    /// The guardian paused this program before; only the authority may renew or lift the pause.
+    GuardianSpent = 6205,
+    /// No handover is proposed to this key.
+    NoPendingAuthority = 6206,
+
+    // 6300–6399: registry
+    /// A meter id has 1 to 32 printable ASCII characters and no zero byte.
+    InvalidMeterId = 6300,
+    /// Type number out of range, or the rating is zero.
+    InvalidMeter = 6301,
+    /// The user is suspended or retired, or belongs to another wallet.
+    UserNotActive = 6302,
+    /// A wallet and its meters belong to one zone.
+    ZoneMismatch = 6303,
+    /// The meter is not active in this epoch.
+    MeterNotActive = 6304,
+    /// The entry's epoch does not follow the meter's last settled one.
+    MeterOutOfOrder = 6305,
+    /// The energy exceeds 1.1 × rating × 15 min × epochs.
+    AboveRating = 6306,
+    /// minted − deficit would differ from production − consumption.
+    InvariantBroken = 6307,
+    /// The surplus of a late entry must lie between the net and the production.
+    InvalidSurplus = 6308,
+    /// The correction would take minted or deficit below zero.
+    CorrectionBelowZero = 6309,
+
+    // 6400–6499: energy-token
+    /// Fewer than k bridge attestors signed.
+    NotEnoughAttestors = 6400,
+
+    // 6500–6599: trading
+    /// The epoch is not the last opened one plus one, or not the one after the last settled.
+    EpochOutOfOrder = 6500,
+    /// The epoch's status does not allow this.
+    WrongStatus = 6501,
+    /// The run's seq is not the market's next.
+    SeqOutOfOrder = 6502,
+    /// Metering of the epoch is not complete.
+    MeteringIncomplete = 6503,
+    /// The trader has an entry of this run already.
+    DuplicateEntry = 6504,
+    /// A trade outside mandate and recorded orders.
+    OutsideLimits = 6505,
+    /// GRID held does not cover it.
+    InsufficientGrid = 6506,
+    /// THBC held does not cover it.
+    InsufficientThbc = 6507,
+    /// The signed order does not match, or no Ed25519 instruction proves it.
+    InvalidOrderSignature = 6508,
+    /// The order's nonce was recorded before.
+    OrderAlreadyRecorded = 6509,
+    /// No order slot is free.
+    NoSlot = 6510,
+    /// A conservation law does not close.
+    LawBroken = 6511,
+    /// The epoch is closed for good.
+    EpochClosed = 6512,
+    /// The mandate is out of its bounds, or the current one is still under settlement.
+    InvalidMandate = 6513,
+    /// The header is not valid for this kind of run.
+    InvalidHeader = 6514,
+    /// A batch or order of the run is not applied.
+    RunIncomplete = 6515,
+    /// The price lies outside the band.
+    PriceOutOfBand = 6516,
+    /// Simulated time is refused on mainnet.
+    SimulatedTimeRefused = 6517,
+}
+
+impl From<Error> for ProgramError {
+    #[inline(always)]
+    fn from(error: Error) -> Self {
+        ProgramError::Custom(error as u32)
+    }
+}
+
+/// `require!(condition, Error)`: returns the error unless the condition holds.
+#[macro_export]
+macro_rules! require {
+    ($condition:expr, $error:expr) => {
+        if !$condition {
+            return Err($error.into());
+        }
+    };
+}

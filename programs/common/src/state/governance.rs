@@ -1,0 +1,112 @@
+//! `["governance"]`: who may do what, the rates, and what is paused.
+
+use pinocchio::{
+    error::ProgramError,
+    sysvars::{clock::Clock, Sysvar},
+    Address,
+};
+
+use crate::{account, errors::Error, ids, layout, require};
+
+layout! {
+    /// Rates and bounds; prices in µTHB/kWh, rates in basis points.
+    pub struct Params {
+        /// First epoch they act in.
+        pub effective_epoch: u32,
+        pub fee_bp: u16,
+        pub vat_bp: u16,
+        pub wheeling_cap: u32,
+        pub tariff_on_peak: u32,
+        pub tariff_off_peak: u32,
+        pub feed_in: u32,
+        pub price_min: u32,
+        pub price_max: u32,
+        pub halt_bound_bp: u16,
+        pub schedule_version: u16,
+    }
+
+    /// The singleton that every program reads.
+    pub struct Governance {
+        pub authority: Address,
+        pub pending_authority: Address,
+        pub guardian: Address,
+        pub network: u64,
+        /// Unix seconds until which each program is paused; 0: not paused.
+        pub paused_until: [i64; 5],
+        pub current: Params,
+        pub next: Params,
+        pub has_next: u8,
+        pub oracle_threshold: u8,
+        pub oracle_count: u8,
+        /// Bit per program: the guardian paused it since the authority last lifted a pause.
+        pub guardian_spent: u8,
+        pub oracle_set_version: u32,
+        pub oracles: [Address; 16],
+        pub event_seq: u64,
+    }
+}
+account!(Governance, ids::GOVERNANCE_ID);
+
+impl Governance {
+    /// The rates of an epoch: `next` from its effective epoch on, else `current`.
+    #[inline(always)]
+    pub fn params_at(&self, epoch: u32) -> &Params {
+        if self.has_next != 0 && self.next.effective_epoch <= epoch {
+            &self.next
+        } else {
+            &self.current
+        }
+    }
+
+    /// Whether a change waits for its epoch.
+    #[inline(always)]
+    pub fn change_pending(&self, last_opened: u32) -> bool {
+        self.has_next != 0 && self.next.effective_epoch > last_opened
+    }
+
+    /// `Paused` if the program is. The clock is read only where a pause was ever set: it costs more than the rest together.
+    #[inline(always)]
+    pub fn require_running(&self, program: u8) -> Result<(), ProgramError> {
+        let until = self.paused_until[program as usize];
+        if until != 0 {
+            require!(Clock::get()?.unix_timestamp >= until, Error::Paused);
+        }
+        Ok(())
+    }
+
+    /// Position of a key in the oracle set.
+    #[inline(always)]
+    pub fn oracle_index(&self, key: &Address) -> Option<usize> {
+        self.oracles[..(self.oracle_count as usize).min(16)]
+            .iter()
+            .position(|oracle| oracle == key)
+    }
+}
+
+/// Prices stay below 2²³ µTHB/kWh, so that Wh × price fits 64 bits wherever Wh < 2³².
+pub const PRICE_LIMIT: u32 = 1 << 23;
+/// Orders' limits and the band lie on 0.01 THB.
+pub const PRICE_TICK: u32 = 10_000;
+
+impl Params {
+    /// Bounds that the settlement arithmetic relies on.
+    pub fn check(&self) -> Result<(), ProgramError> {
+        let prices = [
+            self.wheeling_cap,
+            self.tariff_on_peak,
+            self.tariff_off_peak,
+            self.feed_in,
+            self.price_max,
+        ];
+        require!(
+            self.fee_bp <= 5_000
+                && self.vat_bp <= 5_000
+                && self.halt_bound_bp <= 10_000
+                && prices.iter().all(|price| *price < PRICE_LIMIT)
+                && self.price_min > 0
+                && self.price_min <= self.price_max,
+            Error::ParameterOutOfBounds
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Accounts of the registry: `["registry"]`, `["user", wallet]`, `["meter", meter_id]`, `["metered", epoch]`.
+
+use pinocchio::{error::ProgramError, Address};
+
+use crate::{account, errors::Error, ids, layout, quantities::Wh};
+
+/// Status of a user or a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    Pending = 0,
+    Active = 1,
+    Suspended = 2,
+    Retired = 3,
+}
+
+impl Status {
+    /// The status of a number, `InvalidData` above 3.
+    pub fn from_u8(number: u8) -> Result<Self, ProgramError> {
+        Ok(match number {
+            0 => Self::Pending,
+            1 => Self::Active,
+            2 => Self::Suspended,
+            3 => Self::Retired,
+            _ => return Err(Error::InvalidData.into()),
+        })
+    }
+
+    /// pending → active ⇄ suspended; anything may retire; retired is the end.
+    pub fn may_become(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::Pending | Self::Suspended, Self::Active)
+                | (Self::Active, Self::Suspended)
+                | (Self::Pending | Self::Active | Self::Suspended, Self::Retired)
+        )
+    }
+}
+
+layout! {
+    /// Totals over all meters since their baselines: minted − deficit = production − consumption, always.
+    pub struct Registry {
+        pub network: u64,
+        /// Reserved, 0: user accounts are counted off chain, approving one does not write the registry.
+        pub users: u64,
+        /// Meters ever approved.
+        pub meters: u64,
+        pub minted_wh: Wh,
+        pub deficit_wh: Wh,
+        pub production_wh: Wh,
+        pub consumption_wh: Wh,
+        pub event_seq: u64,
+    }
+
+    /// A participant.
+    pub struct User {
+        pub wallet: Address,
+        pub zone: u16,
+        /// 0 consumer, 1 prosumer.
+        pub user_type: u8,
+        pub status: u8,
+        pub bump: u8,
+        pub _pad: [u8; 3],
+        pub event_seq: u64,
+    }
+
+    /// A meter; its energies count from the baseline registers on.
+    pub struct Meter {
+        pub owner: Address,
+        pub device_key: Address,
+        pub meter_id: [u8; 32],
+        pub id_len: u8,
+        /// 0 Solar, 1 Grid, 2 Hybrid.
+        pub meter_type: u8,
+        pub status: u8,
+        pub bump: u8,
+        pub zone: u16,
+        pub _pad: u16,
+        pub rating_w: u32,
+        pub first_epoch: u32,
+        /// Last settled epoch; 0: never settled since its (re)admission.
+        pub last_epoch: u32,
+        /// First epoch that is not settled any more (suspension, retirement); u32::MAX: none, 0: never admitted.
+        pub inactive_from: u32,
+        pub baseline_production_wh: Wh,
+        pub baseline_consumption_wh: Wh,
+        pub production_wh: Wh,
+        pub consumption_wh: Wh,
+        pub minted_wh: Wh,
+        pub deficit_wh: Wh,
+        pub claimed_erc_wh: Wh,
+    }
+
+    /// What the registry has booked for an epoch, in its present run.
+    pub struct Metered {
+        pub payer: Address,
+        pub epoch: u32,
+        pub run: u16,
+        pub kind: u8,
+        pub bump: u8,
+        /// Batches applied in this run.
+        pub applied: u16,
+        pub _pad: [u8; 6],
+        /// Added to the meters' minted in this run; of a resettlement the sum of positive x.
+        pub minted_wh: Wh,
+        /// Added to the meters' deficit in this run; of a resettlement the sum of positive x.
+        pub deficit_wh: Wh,
+        /// Minted by CPI into the trading vault in this run.
+        pub minted_tokens_wh: Wh,
+        /// Σ|x| of negative x of a resettlement: taken off minted and off deficit.
+        pub x_negative_wh: Wh,
+        pub bitmap: [u8; 128],
+    }
+}
+account!(Registry, ids::REGISTRY_ID);
+account!(User, ids::REGISTRY_ID);
+account!(Meter, ids::REGISTRY_ID);
+account!(Metered, ids::REGISTRY_ID);
+
+impl Meter {
+    /// The epoch that the next entry must begin with.
+    #[inline(always)]
+    pub fn next_epoch(&self) -> u32 {
+        if self.last_epoch == 0 {
+            self.first_epoch
+        } else {
+            self.last_epoch + 1
+        }
+    }
+
+    /// Whether the energy lies within 1.1 × rating × 15 min × epochs: wh ≤ rating × 11/40 × n.
+    /// 40 × 2³² and 11 × 2³² × n stay below 2⁶⁴ for n < 2²⁸; callers bound n.
+    #[inline(always)]
+    pub fn within_rating(&self, energy_wh: u32, epochs: u32) -> bool {
+        energy_wh as u64 * 40 <= self.rating_w as u64 * 11 * epochs as u64
+    }
+
+    /// minted − deficit = production − consumption, in sums so that nothing goes negative.
+    #[inline(always)]
+    pub fn invariant_holds(&self) -> bool {
+        self.minted_wh + self.consumption_wh == self.deficit_wh + self.production_wh
+    }
+}
+
+impl Registry {
+    /// The same over all meters.
+    #[inline(always)]
+    pub fn invariant_holds(&self) -> bool {
+        self.minted_wh + self.consumption_wh == self.deficit_wh + self.production_wh
+    }
+}
