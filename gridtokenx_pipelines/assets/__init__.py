@@ -1,0 +1,1 @@
+"""Assets, thin: what Dagster materialises; the work is in settlement_service."""

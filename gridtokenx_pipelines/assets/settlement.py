@@ -1,0 +1,131 @@
+"""The settlement spine: net energy → order book → clearing → instructions → receipts → statement, one partition an epoch.
+
+Belongs here: the assets as Dagster sees them (keys, order, words for people). Does not belong here: any computing or
+I/O, which is `settlement_service`, one file per stage; docs/decisions/0004-epoch-ranges.md says why the book and the
+clearing share a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from gridtokenx_pipelines.assets.render import check_results, show
+from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
+from gridtokenx_pipelines.resources import Settlement
+from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, receipts, statements
+from gridtokenx_pipelines.settlement_service.inspections import clearing as clearing_inspection
+from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
+from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
+
+SPINE = (
+    "net_energy",
+    "order_book",
+    "clearing_results",
+    "mint_instructions",
+    "settlement_receipts",
+    "epoch_statement",
+)
+GROUP = "settlement"
+OWNERS = ["team:settlement"]
+COMMON: dict[str, Any] = {
+    "partitions_def": EPOCHS,
+    # one run for any range: a run per epoch would pay Dagster's second per run 96 times a day of catch-up
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+}
+
+
+def _traits(stage: str, *kinds: str) -> dict[str, Any]:
+    return {"group_name": GROUP, "owners": OWNERS, "kinds": set(kinds), "tags": {"gridtokenx/stage": stage}}
+
+
+@dg.asset(
+    **COMMON,
+    **_traits("metering", "polars", "postgres", "parquet"),
+    description="Wh per meter and epoch, latest revision, as the flow computed them from signed cumulative registers.",
+)
+def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
+    """Freeze the epoch's rows as a frame."""
+    with settlement.open() as services:
+        show(context, "net_energy", energy.collect(services, epochs_of(context.partition_keys)))
+
+
+@dg.multi_asset(
+    name="clear_in_order",
+    specs=[
+        dg.AssetSpec(
+            "order_book",
+            deps=["net_energy"],
+            description="Admitted orders and mandates in priority order, each cut to what its owner's balance covers.",
+            **_traits("market", "polars", "postgres", "parquet"),
+        ),
+        dg.AssetSpec(
+            "clearing_results",
+            deps=["order_book"],
+            description="Fills, matches, zone prices, flows and charges; the ledger is moved here, for good.",
+            **_traits("market", "polars", "postgres", "parquet"),
+        ),
+    ],
+    check_specs=[
+        *[dg.AssetCheckSpec(name, asset="order_book", blocking=True) for name in book_inspection.CHECKS],
+        *[dg.AssetCheckSpec(name, asset="clearing_results", blocking=True) for name in clearing_inspection.CHECKS],
+    ],
+    **COMMON,
+)
+def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) -> Iterator[Any]:
+    """Epoch by epoch in order: book, its checks, clearing, its checks, commit; stops before the first bad epoch."""
+    with settlement.open() as services:
+        outcome = clearing.clear_epochs(services, epochs_of(context.partition_keys))
+    show(context, "order_book", outcome.books)
+    yield from check_results("order_book", book_inspection.CHECKS, outcome.book_verdicts)
+    show(context, "clearing_results", outcome.results)
+    yield from check_results("clearing_results", clearing_inspection.CHECKS, outcome.result_verdicts)
+    bad = failed([*outcome.book_verdicts, *outcome.result_verdicts])
+    if bad:
+        # raising, not returning: Dagster would otherwise mark the whole range as materialised
+        raise dg.Failure(
+            description=f"{outcome.stopped_words()}: {bad[0].check}: {bad[0].detail}", allow_retries=False
+        )
+    yield dg.MaterializeResult(asset_key="order_book")
+    yield dg.MaterializeResult(asset_key="clearing_results")
+
+
+@dg.asset(
+    **COMMON,
+    **_traits("settlement", "polars", "postgres"),
+    deps=["net_energy", "clearing_results"],
+    description="Entries per meter and wallet in batches that fit a transaction, and the roots the oracles attest.",
+)
+def mint_instructions(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
+    """Plan every booked run of the epochs."""
+    with settlement.open() as services:
+        show(context, "mint_instructions", instructions.plan_epochs(services, epochs_of(context.partition_keys)))
+
+
+@dg.asset(
+    **COMMON,
+    **_traits("chain", "solana", "postgres"),
+    deps=["mint_instructions"],
+    description="Attestation, batches and finalisation on the chain, through the outbox; balances proven equal.",
+)
+def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
+    """Settle every planned run, in the order of its seq."""
+    with settlement.open() as services:
+        show(context, "settlement_receipts", receipts.settle_epochs(services, epochs_of(context.partition_keys)))
+
+
+@dg.asset(
+    **COMMON,
+    **_traits("reporting", "polars", "parquet"),
+    deps=["net_energy", "clearing_results", "settlement_receipts"],
+    description="What each participant and the operator earned, paid and owes for the epoch.",
+)
+def epoch_statement(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
+    """Write the statements."""
+    with settlement.open() as services:
+        show(context, "epoch_statement", statements.write(services, epochs_of(context.partition_keys)))
+
+
+ASSETS = (net_energy, clear_in_order, mint_instructions, settlement_receipts, epoch_statement)

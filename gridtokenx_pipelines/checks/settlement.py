@@ -1,0 +1,56 @@
+"""Blocking checks after the stages that commit nothing by themselves or prove what was committed.
+
+Belongs here: the checks as Dagster sees them, one step per asset. Does not belong here: what they look at
+(settlement_service/inspections). Those of order book and clearing run inside their asset's step, before the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from gridtokenx_pipelines.assets.render import check_results
+from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
+from gridtokenx_pipelines.resources import Settlement
+from gridtokenx_pipelines.settlement_service import energy, instructions, receipts
+from gridtokenx_pipelines.settlement_service.inspections import instructions as instructions_inspection
+from gridtokenx_pipelines.settlement_service.inspections import net_energy as energy_inspection
+from gridtokenx_pipelines.settlement_service.inspections import receipts as receipts_inspection
+
+
+def _specs(asset: str, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names]
+
+
+@dg.multi_asset_check(specs=_specs("net_energy", energy_inspection.CHECKS))
+def net_energy_checks(
+    context: dg.AssetCheckExecutionContext, settlement: Settlement
+) -> Iterator[dg.AssetCheckResult]:
+    """Before a book is made: presence, continuity, zone balance, rating."""
+    with settlement.open() as services:
+        found = energy.inspect_epochs(services, epochs_of(context.partition_keys))
+    yield from check_results("net_energy", energy_inspection.CHECKS, found)
+
+
+@dg.multi_asset_check(specs=_specs("mint_instructions", instructions_inspection.CHECKS))
+def mint_instructions_checks(
+    context: dg.AssetCheckExecutionContext, settlement: Settlement
+) -> Iterator[dg.AssetCheckResult]:
+    """Before anything is sent: energy closes, every fill is in one batch, batches fit a transaction."""
+    with settlement.open() as services:
+        found = instructions.inspect_epochs(services, epochs_of(context.partition_keys))
+    yield from check_results("mint_instructions", instructions_inspection.CHECKS, found)
+
+
+@dg.multi_asset_check(specs=_specs("settlement_receipts", receipts_inspection.CHECKS))
+def settlement_receipts_checks(
+    context: dg.AssetCheckExecutionContext, settlement: Settlement
+) -> Iterator[dg.AssetCheckResult]:
+    """Before statements go out: every batch confirmed, chain and ledger equal, sums zero."""
+    with settlement.open() as services:
+        found = receipts.inspect_epochs(services, epochs_of(context.partition_keys))
+    yield from check_results("settlement_receipts", receipts_inspection.CHECKS, found)
+
+
+CHECKS = (net_energy_checks, mint_instructions_checks, settlement_receipts_checks)
