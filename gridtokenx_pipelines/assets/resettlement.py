@@ -1,6 +1,6 @@
 """Resettlement: what late or corrected readings changed in settled epochs, booked and settled as the difference.
 
-Belongs here: the asset as Dagster sees it. Does not belong here: x, refunds and take-backs (settlement/resettlement.py).
+Belongs here: the asset as Dagster sees it. Does not belong here: x, refunds, take-backs (settlement/resettlement.py).
 """
 
 from __future__ import annotations

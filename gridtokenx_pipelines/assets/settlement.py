@@ -1,4 +1,4 @@
-"""The settlement spine: net energy → order book → clearing → instructions → receipts → statement, one partition an epoch.
+"""The settlement spine, one partition an epoch: net energy, order book, clearing, instructions, receipts, statement.
 
 Belongs here: the assets as Dagster sees them (keys, order, words for people). Does not belong here: any computing or
 I/O, which is `settlement_service`, one file per stage; docs/decisions/0004-epoch-ranges.md says why the book and the
@@ -85,9 +85,7 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
     bad = failed([*outcome.book_verdicts, *outcome.result_verdicts])
     if bad:
         # raising, not returning: Dagster would otherwise mark the whole range as materialised
-        raise dg.Failure(
-            description=f"{outcome.stopped_words()}: {bad[0].check}: {bad[0].detail}", allow_retries=False
-        )
+        raise dg.Failure(description=f"{outcome.stopped_words()}: {bad[0].check}: {bad[0].detail}", allow_retries=False)
     yield dg.MaterializeResult(asset_key="order_book")
     yield dg.MaterializeResult(asset_key="clearing_results")
 

@@ -1,0 +1,1 @@
+"""Asset checks, thin: Dagster's shell around settlement_service/inspections."""

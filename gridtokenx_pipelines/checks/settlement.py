@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from gridtokenx_pipelines.assets.render import check_results
-from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
+from gridtokenx_pipelines.partitions import epochs_of
 from gridtokenx_pipelines.resources import Settlement
 from gridtokenx_pipelines.settlement_service import energy, instructions, receipts
 from gridtokenx_pipelines.settlement_service.inspections import instructions as instructions_inspection
@@ -24,9 +24,7 @@ def _specs(asset: str, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
 
 
 @dg.multi_asset_check(specs=_specs("net_energy", energy_inspection.CHECKS))
-def net_energy_checks(
-    context: dg.AssetCheckExecutionContext, settlement: Settlement
-) -> Iterator[dg.AssetCheckResult]:
+def net_energy_checks(context: dg.AssetCheckExecutionContext, settlement: Settlement) -> Iterator[dg.AssetCheckResult]:
     """Before a book is made: presence, continuity, zone balance, rating."""
     with settlement.open() as services:
         found = energy.inspect_epochs(services, epochs_of(context.partition_keys))

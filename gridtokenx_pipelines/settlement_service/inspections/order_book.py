@@ -77,7 +77,9 @@ def _limits(book: pl.DataFrame, epoch: int, rules: Rules, network: Network) -> V
         .filter(pl.col("fault").is_not_null())
         .select(*SHOWN, "net_limit_uthb_per_kwh", "fault")
     )
-    return verdict(LIMITS, epoch, failing, f"{book.height} orders within limits", "an order outside a limit (see fault)")
+    return verdict(
+        LIMITS, epoch, failing, f"{book.height} orders within limits", "an order outside a limit (see fault)"
+    )
 
 
 def _covered(book: pl.DataFrame, epoch: int, net_energy: pl.DataFrame, balances: pl.DataFrame) -> Verdict:
@@ -103,13 +105,19 @@ def _covered(book: pl.DataFrame, epoch: int, net_energy: pl.DataFrame, balances:
         .sort("wallet")
     )
     return verdict(
-        COVERED, epoch, failing, f"{asked.height} wallets cover their orders", "a wallet whose orders exceed what it holds"
+        COVERED,
+        epoch,
+        failing,
+        f"{asked.height} wallets cover their orders",
+        "a wallet whose orders exceed what it holds",
     )
 
 
 def _single(book: pl.DataFrame, epoch: int) -> Verdict:
     failing = book.filter(pl.col("order_id").is_duplicated()).select(SHOWN)
-    return verdict(SINGLE, epoch, failing, f"{book.height} ids, all different", "an order that stands in the book twice")
+    return verdict(
+        SINGLE, epoch, failing, f"{book.height} ids, all different", "an order that stands in the book twice"
+    )
 
 
 def _root(stored: pl.DataFrame, epoch: int, rules: Rules, root: bytes) -> Verdict:
@@ -117,4 +125,6 @@ def _root(stored: pl.DataFrame, epoch: int, rules: Rules, root: bytes) -> Verdic
     failing = pl.DataFrame({"announced": [root.hex()], "of_stored_rows": [found.hex()]}).filter(
         pl.col("announced") != pl.col("of_stored_rows")
     )
-    return verdict(ROOT, epoch, failing, f"root {root.hex()[:16]}…", "a stored book with another root; materialise again")
+    return verdict(
+        ROOT, epoch, failing, f"root {root.hex()[:16]}…", "a stored book with another root; materialise again"
+    )

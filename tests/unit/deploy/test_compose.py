@@ -1,0 +1,105 @@
+"""docker-compose.yml names every part of the stack at its port, and no secret stands in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from solders.pubkey import Pubkey
+
+from gridtokenx_pipelines.chain.addresses import PROGRAM_NAMES, program_id
+
+ROOT = Path(__file__).parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def test_every_part_is_there() -> None:
+    assert set(SERVICES) == {
+        *("kafka-1", "kafka-2", "kafka-3", "postgres", "influxdb", "solana-test-validator"),
+        *("migrate", "topics", "telemetry-flow", "orders-flow"),
+        *("dagster-code", "dagster-webserver", "dagster-daemon", "prometheus", "grafana", "mailpit"),
+    }
+
+
+def test_ports_are_those_of_the_platform_and_bound_to_the_loopback_address() -> None:
+    published = {name: [each.split(":") for each in part.get("ports", ())] for name, part in SERVICES.items()}
+    assert all(host == "127.0.0.1" for ports in published.values() for host, *_ in ports)
+    first = {name: int(ports[0][1]) for name, ports in published.items() if ports}
+    assert first == {
+        "kafka-1": 9092,
+        "kafka-2": 9094,
+        "kafka-3": 9095,
+        "postgres": 5432,
+        "influxdb": 8086,
+        "solana-test-validator": 8899,
+        "dagster-webserver": 3070,
+        "prometheus": 9090,
+        "grafana": 3001,
+        "mailpit": 8025,
+    }
+
+
+def test_secrets_are_files_and_nothing_else() -> None:
+    assert all(str(secret["file"]).startswith("deploy/secrets/") for secret in COMPOSE["secrets"].values())
+    for name, part in SERVICES.items():
+        environment: dict[str, Any] = part.get("environment", {})
+        for variable, value in environment.items():
+            if {"PASSWORD", "TOKEN", "DATABASE"} & set(variable.split("_")):
+                assert str(value).startswith("/run/secrets/"), f"{name}: {variable} must be a file under /run/secrets"
+                assert str(value).rsplit("/", 1)[1] in part["secrets"], f"{name} lacks the secret of {variable}"
+
+
+def test_what_is_depended_on_and_mounted_exists() -> None:
+    for name, part in SERVICES.items():
+        assert set(part.get("depends_on", {})) <= set(SERVICES), name
+        for volume in part.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"], volume
+        if "build" in part:
+            assert (ROOT / part["build"]["dockerfile"]).is_file()
+
+
+def test_brokers_are_three_with_two_in_sync() -> None:
+    environments = [SERVICES[f"kafka-{index}"]["environment"] for index in (1, 2, 3)]
+    assert [each["KAFKA_NODE_ID"] for each in environments] == [1, 2, 3]
+    assert {each["KAFKA_DEFAULT_REPLICATION_FACTOR"] for each in environments} == {3}
+    assert {each["KAFKA_MIN_INSYNC_REPLICAS"] for each in environments} == {2}
+
+
+def test_the_validator_loads_the_five_programs_at_their_ids() -> None:
+    words = (ROOT / "deploy/solana/start.sh").read_text().split()
+    at = [index for index, word in enumerate(words) if word == "--bpf-program"]
+    loaded = {words[index + 2]: Pubkey.from_string(words[index + 1]) for index in at}
+    assert loaded == {f"/programs/{name.replace('-', '_')}.so": program_id(name) for name in PROGRAM_NAMES}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.y*ml")), ids=lambda path: path.name)
+def test_every_yaml_file_is_readable(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.json")), ids=lambda path: path.name)
+def test_every_dashboard_is_readable_and_its_panels_have_queries(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    assert dashboard["uid"]
+    assert all(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+
+
+def test_the_entry_point_turns_secret_files_into_the_environment(tmp_path: Path) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("postgresql://somewhere/x")
+    command = [str(ROOT / "deploy/python/with-secrets"), "sh", "-c", 'printf %s "$DATABASE_URL"']
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL_FILE": str(secret)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "postgresql://somewhere/x"
+    lost = subprocess.run(
+        command, env=environment | {"DATABASE_URL_FILE": "/nowhere"}, capture_output=True, text=True, check=False
+    )
+    assert lost.returncode == 78
+    assert "must be a readable file" in lost.stderr

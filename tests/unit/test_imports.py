@@ -1,0 +1,118 @@
+"""Imports point one way: Dagster and streaming → services → adapters and domain → units."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "gridtokenx_pipelines"
+ROOT = "gridtokenx_pipelines"
+
+# each room may import the rooms named here (and itself); what isn't named is refused
+UNITS = {"units", "epochs"}
+DOMAIN = {"metering", "market", "settlement", "forecasts"}
+ADAPTERS = {"store", "chain", "messaging"}
+ALLOWED = {
+    "units": set(),
+    "epochs": set(),
+    "metering": UNITS,
+    "market": UNITS,
+    "settlement": UNITS | {"market"},
+    "forecasts": UNITS | {"metering"},
+    "grid": UNITS | {"market"},
+    "simulation": UNITS | {"metering", "market"},
+    "store": UNITS | DOMAIN,
+    "chain": UNITS | DOMAIN | {"store"},
+    "messaging": UNITS | {"metering", "market"},
+    "config": UNITS,
+    "stack": UNITS,
+    "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config"},
+    "partitions": UNITS,
+    "resources": UNITS | {"config", "settlement_service"},
+    "dagster_storage": UNITS,
+}
+DAGSTER = UNITS | {"assets", "checks", "jobs", "schedules", "sensors", "resources", "partitions", "settlement_service"}
+ALLOWED |= dict.fromkeys(("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER)
+ALLOWED["instance"] = {"partitions", "config", "definitions"}
+
+# outside libraries that only some rooms may touch
+KEPT_TO = {
+    "dagster": {
+        "assets",
+        "checks",
+        "jobs",
+        "schedules",
+        "sensors",
+        "resources",
+        "partitions",
+        "definitions",
+        "instance",
+    }
+    | {"dagster_storage", "demo", "cli"},
+    "dagster_postgres": {"dagster_storage"},
+    "bytewax": set(),
+    "sqlalchemy": {"store", "chain", "settlement_service", "dagster_storage", "messaging", "demo"},
+    "psycopg2": {"store"},
+    "alembic": {"store"},
+    "solana": {"chain"},
+    "solders": {"chain", "demo"},
+    "confluent_kafka": {"messaging", "demo"},
+    "influxdb_client": {"messaging"},
+    "simbench": {"simulation"},
+    "pandapower": {"grid", "simulation"},
+}
+DOMAIN_MAY_USE = {"polars", "msgspec", "numpy", "nacl", "scipy", *sys.stdlib_module_names, ROOT}
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Dotted names imported anywhere in the file, `if TYPE_CHECKING` included, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively; write the whole path"
+            assert node.module is not None
+            if node.module == ROOT:
+                yield from ((f"{ROOT}.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield node.module, node.lineno
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_rooms_below_it(path: Path) -> None:
+    room = room_of(path)
+    for name, line in imports(path):
+        top, _, rest = name.partition(".")
+        target = rest.split(".")[0]
+        if top == ROOT and target and target != room and room in ALLOWED:
+            assert target in ALLOWED[room], (
+                f"{path}:{line}: {room} imports {target}, may import {sorted(ALLOWED[room])}"
+            )
+        if top in KEPT_TO and room != top:
+            assert room in KEPT_TO[top], f"{path}:{line}: {room} imports {top}, kept to {sorted(KEPT_TO[top])}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if room_of(path) in DOMAIN | UNITS], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_the_domain_uses_no_library_that_does_io(path: Path) -> None:
+    for name, line in imports(path):
+        assert name.partition(".")[0] in DOMAIN_MAY_USE, f"{path}:{line} imports {name}; the domain does no I/O"
+
+
+def test_every_room_has_a_rule() -> None:
+    rooms = {room_of(path) for path in modules()} - {"__init__", "cli", "demo"}
+    assert rooms - set(ALLOWED) == set(), "give a new room its line in ALLOWED"
