@@ -139,8 +139,8 @@ def result_rows(result: ClearingResult, network_id: int, epoch: int) -> list[byt
         rows.append(b"\1" + _u(row["zone_id"], 2) + price + _i64(wheeling) + _i64(bought) + _i64(sold))
     for row in result.flows.iter_rows(named=True):
         ids = _u(row["link_id"], 4) + _u(row["from_zone"], 2) + _u(row["to_zone"], 2)
-        amounts = (row["sent_wh"], row["delivered_wh"], row["lost_wh"], row["wheeling_uthb"])
-        rows.append(b"\2" + ids + b"".join(_i64(value) for value in amounts))
+        flow = (row["sent_wh"], row["delivered_wh"], row["lost_wh"], row["wheeling_uthb"])
+        rows.append(b"\2" + ids + b"".join(_i64(value) for value in flow))
     for row in result.fills.iter_rows(named=True):
         ids = row["order_id"] + _text(row["wallet"]) + _u(row["zone_id"], 2) + _u(row["side"], 1)
         amounts = _i64(row["filled_wh"]) + _i64(row["price_uthb_per_kwh"]) + _u(row["is_mandate"], 1)

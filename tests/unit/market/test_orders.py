@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -109,8 +110,6 @@ def test_a_mandate_order_id_is_the_hash_of_wallet_and_epoch():
 
 
 def test_an_order_id_is_a_uuid_of_version_seven():
-    from uuid import UUID
-
     made = UUID(bytes=orders.order_id_of(1_769_774_400_123_456, bytes(10)))
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
     assert made.int >> 80 == 1_769_774_400_123
