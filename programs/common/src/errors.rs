@@ -142,7 +142,7 @@ errors! {
     LawBroken = 6511,
     /// The epoch is closed for good.
     EpochClosed = 6512,
-    /// The mandate is out of its bounds, or the current one is still under settlement.
+    /// A mandate's prices must lie on the tick and in the band (or be 0), its expiry after the next epoch that has not begun.
     InvalidMandate = 6513,
     /// The header is not valid for this kind of run.
     InvalidHeader = 6514,
@@ -152,6 +152,44 @@ errors! {
     PriceOutOfBand = 6516,
     /// Simulated time is refused on mainnet.
     SimulatedTimeRefused = 6517,
+    /// A balance would exceed 64 bits, a slot's energy 32.
+    BalanceOverflow = 6518,
+    /// A trade in a zone that the header gives no price; in a halted epoch, any trade.
+    NoPrice = 6519,
+    /// A resettlement entry's refund must be taken back + returned + billed.
+    RefundNotClosed = 6520,
+    /// A mandate still waits for epochs under the one before it to settle; try again when they have.
+    MandatePending = 6521,
+    /// There is no mandate to revoke.
+    NoMandate = 6522,
+    /// The order's length, tag, network, market, epoch, side, energy, nonce or limit is not acceptable.
+    InvalidOrder = 6523,
+    /// A zone's wheeling is above the epoch's cap.
+    WheelingAboveCap = 6524,
+    /// The epoch has not begun by the chain's clock.
+    EpochNotBegun = 6525,
+    /// Law 1: tokens minted − burned is not the change of GRID held.
+    GridNotConserved = 6526,
+    /// Law 2: the sum of net is not minted − deficit.
+    NetNotClosed = 6527,
+    /// Law 3: the sum of traded is not −lost.
+    TradesNotClosed = 6528,
+    /// Law 4: burned is not deficit − residual + lost, or would be negative.
+    BurnNotClosed = 6529,
+    /// Law 5: costs are not proceeds + fees + zone wheeling + link wheeling + rent.
+    ChargesNotClosed = 6530,
+    /// Law 6: bills are not what was paid + repaid + the change of debt.
+    BillsNotClosed = 6531,
+    /// Law 8: the change of THBC held is not what was received − paid.
+    MoneyNotConserved = 6532,
+    /// Minted-and-burned is not what metering minted, or more was taken back and returned than metering reversed.
+    ReversalNotClosed = 6533,
+    /// The supplier's account cannot cover the run; fund it and finalise again.
+    SupplierNotCovered = 6534,
+    /// The grid operator's account cannot cover a negative rent; fund it and finalise again.
+    GridOperatorNotCovered = 6535,
+    /// A sum exceeds 63 bits.
+    SumOverflow = 6536,
 }
 
 impl From<Error> for ProgramError {

@@ -1,0 +1,234 @@
+//! Accounts of the trading program: `Market`, `Trader`, `Epoch`.
+//!
+//! Here: layouts only (`repr(C)`, every field naturally aligned, padding explicit), as `programs/idl/trading.json` states them;
+//! they follow the 8-byte discriminator. Other programs read `Market` and `Epoch` (governance, registry), so the layouts are shared.
+//! Not here: what may be done with them (the trading program).
+
+use pinocchio::Address;
+
+use crate::{
+    account, ids, layout,
+    quantities::{MicroThb, PriceUthb, Wh},
+};
+
+
+/// Order slots of a trader.
+pub const SLOTS: usize = 8;
+/// Zones 1 … 63; index 0 is unused.
+pub const ZONES: usize = 64;
+/// Bytes of the batch bitmap: one bit per leaf index of a run.
+pub const BITMAP_BYTES: usize = 128;
+
+/// Status of an epoch's present run.
+pub const STATUS_OPEN: u8 = 0;
+pub const STATUS_COMMITTED: u8 = 1;
+pub const STATUS_FINALISED: u8 = 2;
+
+/// Header flags.
+pub const FLAG_HALTED: u16 = 1;
+pub const FLAG_BUY_BACK: u16 = 2;
+
+/// Side of an order or slot.
+pub const SIDE_BUY: u8 = 0;
+pub const SIDE_SELL: u8 = 1;
+
+layout! {
+    /// Configuration, market accounts, and totals of every term of the laws; runs enter at finalize_epoch, deposits at once.
+    pub struct Market {
+        pub network: u64,
+        pub grid_mint: Address,
+        pub thbc_mint: Address,
+        pub grid_vault: Address,
+        pub thbc_vault: Address,
+        pub bump: u8,
+        pub time_mode: u8,
+        pub _pad0: [u8; 2],
+        /// Highest epoch that has been opened; 0 before the first.
+        pub last_opened: u32,
+        /// Everything at or below it is refused for ever.
+        pub closed_through: u32,
+        /// Highest epoch whose run 0 is finalised; run 0 goes in epoch order.
+        pub settled_through: u32,
+        pub finalized_seq: u64,
+        pub event_seq: u64,
+        pub supplier_grid_wh: Wh,
+        pub supplier_thbc_uthb: MicroThb,
+        pub platform_thbc_uthb: MicroThb,
+        pub grid_operator_thbc_uthb: MicroThb,
+        pub traders: u64,
+        /// Σ GRID of traders as of the last finalised run.
+        pub traders_grid_wh: Wh,
+        /// Σ THBC of traders: last finalised run plus deposits since.
+        pub traders_thbc_uthb: MicroThb,
+        /// Σ debt; signed, since a deposit may repay a debt whose run is not finalised yet.
+        pub traders_debt_uthb: i64,
+        /// Net of reversals, as law (4) counts: deficit − residual + lost.
+        pub burned_wh: Wh,
+        /// Net of reversals, Σ of the meters' `minted_wh`.
+        pub minted_wh: Wh,
+        pub residual_wh: Wh,
+        pub lost_wh: Wh,
+        /// Σ of the meters' `deficit_wh`.
+        pub deficit_wh: Wh,
+        /// Σ net of law (2), and Σ traded (bought − sold) of law (3).
+        pub net_wh: i64,
+        pub traded_wh: i64,
+        /// Tokens burned by CPI, gross.
+        pub tokens_burned_wh: Wh,
+        /// Mints and burns that a resettlement set against each other.
+        pub reversed_wh: Wh,
+        pub cost_uthb: MicroThb,
+        pub proceeds_uthb: MicroThb,
+        pub fee_uthb: MicroThb,
+        pub zone_wheeling_uthb: MicroThb,
+        pub link_wheeling_uthb: MicroThb,
+        pub rent_uthb: i64,
+        /// Law (6): billed + returned = paid + repaid + debt; a refund is on both sides.
+        pub billed_uthb: MicroThb,
+        pub paid_uthb: MicroThb,
+        /// Out of credits of runs and out of deposits.
+        pub debt_repaid_uthb: MicroThb,
+        pub refund_wh: Wh,
+        pub refund_uthb: MicroThb,
+        pub bought_back_wh: Wh,
+        pub buy_back_uthb: MicroThb,
+        pub returned_wh: Wh,
+        pub returned_uthb: MicroThb,
+        /// Deposits of traders, and funds put into the market accounts.
+        pub deposited_uthb: MicroThb,
+        pub funded_uthb: MicroThb,
+    }
+
+    /// A standing instruction; acts in epochs `effective_epoch ≤ e < end_epoch`.
+    pub struct Mandate {
+        /// Unix seconds of the chain's clock when it was set: its priority.
+        pub set_at: i64,
+        pub effective_epoch: u32,
+        pub end_epoch: u32,
+        /// Lowest price it sells for; 0: does not sell.
+        pub sell_min: PriceUthb,
+        /// Highest price it buys at, all-in; 0: does not buy.
+        pub buy_max: PriceUthb,
+        pub max_wh: u32,
+        pub buy_back: u8,
+        pub is_set: u8,
+        pub _pad: u16,
+    }
+
+    /// A recorded order's allowance.
+    pub struct Slot {
+        pub epoch: u32,
+        pub limit: PriceUthb,
+        pub energy_wh: u32,
+        pub side: u8,
+        pub used: u8,
+        pub _pad: u16,
+    }
+
+    /// A household's account.
+    pub struct Trader {
+        pub owner: Address,
+        pub zone: u16,
+        pub bump: u8,
+        pub _pad0: u8,
+        /// Epoch that `nonce_bits` is about.
+        pub nonce_epoch: u32,
+        pub nonce_bits: u64,
+        pub grid_wh: Wh,
+        pub thbc_uthb: MicroThb,
+        /// Owed to the supplier; every credit pays it first.
+        pub debt_uthb: MicroThb,
+        /// Seq of the last run with an entry of this trader: at most one entry a run.
+        pub last_seq: u64,
+        pub current: Mandate,
+        pub next: Mandate,
+        pub slots: [Slot; SLOTS],
+    }
+
+    /// Price and wheeling of a zone, µTHB/kWh; price 0: no price, no trades.
+    pub struct ZonePrice {
+        pub price: PriceUthb,
+        pub wheeling: PriceUthb,
+    }
+
+    /// Sums over the entries of the present run; checked against the laws and booked at its finalisation.
+    pub struct RunSums {
+        pub net_wh: i64,
+        pub bought_wh: Wh,
+        pub sold_wh: Wh,
+        pub cost_uthb: MicroThb,
+        pub zone_wheeling_uthb: MicroThb,
+        pub proceeds_uthb: MicroThb,
+        pub fee_uthb: MicroThb,
+        pub residual_wh: Wh,
+        pub billed_uthb: MicroThb,
+        /// Cash paid at once for bills and returned energy.
+        pub paid_uthb: MicroThb,
+        /// Debt repaid out of proceeds, buy-back and refunds.
+        pub debt_repaid_uthb: MicroThb,
+        pub bought_back_wh: Wh,
+        pub buy_back_uthb: MicroThb,
+        pub minted_and_burned_wh: Wh,
+        pub refund_wh: Wh,
+        pub refund_uthb: MicroThb,
+        pub taken_back_wh: Wh,
+        pub returned_wh: Wh,
+        pub returned_uthb: MicroThb,
+        /// Change of the balances themselves, taken from the accounts and not from the flows.
+        pub grid_delta_wh: i64,
+        pub thbc_delta_uthb: i64,
+        pub debt_delta_uthb: i64,
+    }
+
+    /// A settlement period: rates copied when it was opened, and the present run.
+    pub struct Epoch {
+        pub payer: Address,
+        pub epoch: u32,
+        pub run: u16,
+        pub kind: u8,
+        pub status: u8,
+        pub seq: u64,
+        pub fee_bp: u16,
+        pub vat_bp: u16,
+        pub halt_bound_bp: u16,
+        pub schedule_version: u16,
+        /// Retail tariff of this epoch, one of the two after it.
+        pub tariff: PriceUthb,
+        pub tariff_on_peak: PriceUthb,
+        pub tariff_off_peak: PriceUthb,
+        pub feed_in: PriceUthb,
+        pub price_min: PriceUthb,
+        pub price_max: PriceUthb,
+        pub wheeling_cap: PriceUthb,
+        pub bump: u8,
+        pub _pad0: [u8; 3],
+        /// The header of the present run, from here to `rent_uthb`.
+        pub registry_batches: u16,
+        pub trading_batches: u16,
+        pub orders: u16,
+        pub flags: u16,
+        pub lost_wh: Wh,
+        pub link_wheeling_uthb: MicroThb,
+        pub rent_uthb: i64,
+        /// Trading batches and orders applied.
+        pub applied: u16,
+        pub recorded: u16,
+        pub _pad1: u32,
+        pub zones: [ZonePrice; ZONES],
+        pub bitmap: [u8; BITMAP_BYTES],
+        pub sums: RunSums,
+    }
+}
+account!(Market, ids::TRADING_ID);
+account!(Trader, ids::TRADING_ID);
+account!(Epoch, ids::TRADING_ID);
+
+macro_rules! zero_default {
+    ($($name:ident),*) => {$(impl Default for $name {
+        fn default() -> Self {
+            // SAFETY: every bit pattern of a Pod is valid.
+            unsafe { core::mem::zeroed() }
+        }
+    })*};
+}
+zero_default!(Market, Mandate, Slot, Trader, ZonePrice, RunSums, Epoch);

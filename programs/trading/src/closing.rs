@@ -1,0 +1,121 @@
+//! The end of a run: the laws of domain §6 over its sums, then its totals enter the market. Pure.
+
+use common::{
+    state::{
+        trading::{Epoch, Market},
+        Metered,
+    },
+    Error,
+};
+
+fn signed(value: u64) -> Result<i64, Error> {
+    i64::try_from(value).map_err(|_| Error::SumOverflow)
+}
+
+fn sum(terms: &[i64]) -> Result<i64, Error> {
+    terms.iter().try_fold(0i64, |total, term| total.checked_add(*term)).ok_or(Error::SumOverflow)
+}
+
+/// Adds a signed change to a total that may never be negative; `error` if it would be.
+fn shift(total: &mut u64, change: i64, error: Error) -> Result<(), Error> {
+    *total = total.checked_add_signed(change).ok_or(error)?;
+    Ok(())
+}
+
+fn law(left: i64, right: i64, error: Error) -> Result<(), Error> {
+    if left == right {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// Closes a run and returns the Wh to burn from the vault. Errors: `GridNotConserved` … `MoneyNotConserved` (numbers of domain §6),
+/// `ReversalNotClosed`, `SupplierNotCovered`, `GridOperatorNotCovered`, `SumOverflow`.
+pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: bool) -> Result<u64, Error> {
+    let sums = &epoch.sums;
+    let (residual, refund_wh) = (signed(sums.residual_wh.0)?, signed(sums.refund_wh.0)?);
+    let (cost, proceeds, fee) = (signed(sums.cost_uthb.0)?, signed(sums.proceeds_uthb.0)?, signed(sums.fee_uthb.0)?);
+    let (wheeling, link_wheeling, rent) = (signed(sums.zone_wheeling_uthb.0)?, signed(epoch.link_wheeling_uthb.0)?, epoch.rent_uthb);
+    let (billed, returned, refund) = (signed(sums.billed_uthb.0)?, signed(sums.returned_uthb.0)?, signed(sums.refund_uthb.0)?);
+    let (paid, repaid, buy_back) = (signed(sums.paid_uthb.0)?, signed(sums.debt_repaid_uthb.0)?, signed(sums.buy_back_uthb.0)?);
+    let (bought_back_wh, returned_wh) = (signed(sums.bought_back_wh.0)?, signed(sums.returned_wh.0)?);
+    let (taken_back_wh, tokens_wh) = (signed(sums.taken_back_wh.0)?, signed(metered.minted_tokens_wh.0)?);
+    let traded = sum(&[signed(sums.bought_wh.0)?, -signed(sums.sold_wh.0)?])?;
+    let lost = signed(epoch.lost_wh.0)?;
+
+    // What the run does to the totals of metering: a correction's x is added to minted and deficit alike.
+    let (minted, deficit, reversed) = if correction {
+        law(signed(sums.minted_and_burned_wh.0)?, tokens_wh, Error::ReversalNotClosed)?;
+        let x_negative = signed(metered.x_negative_wh.0)?;
+        let reversed = sum(&[x_negative, -taken_back_wh, -returned_wh])?;
+        if reversed < 0 {
+            return Err(Error::ReversalNotClosed);
+        }
+        let x = sum(&[tokens_wh, -x_negative])?;
+        (x, x, reversed)
+    } else {
+        let (minted, deficit) = (signed(metered.minted_wh.0)?, signed(metered.deficit_wh.0)?);
+        law(sums.net_wh, sum(&[minted, -deficit])?, Error::NetNotClosed)?;
+        law(minted, tokens_wh, Error::GridNotConserved)?;
+        (minted, deficit, 0)
+    };
+    law(traded, -lost, Error::TradesNotClosed)?;
+    let residual_change = sum(&[residual, -refund_wh])?;
+    let burned = sum(&[deficit, -residual_change, lost])?;
+    // Mints and burns that only cancel each other out move no token.
+    let burned_tokens = sum(&[burned, tokens_wh, -minted])?;
+    let to_burn = u64::try_from(burned_tokens).map_err(|_| Error::BurnNotClosed)?;
+    let supplier_grid = sum(&[bought_back_wh, -returned_wh])?;
+    law(sum(&[sums.grid_delta_wh, supplier_grid])?, sum(&[tokens_wh, -burned_tokens])?, Error::GridNotConserved)?;
+    law(cost, sum(&[proceeds, fee, wheeling, link_wheeling, rent])?, Error::ChargesNotClosed)?;
+    law(sum(&[billed, returned])?, sum(&[paid, repaid, sums.debt_delta_uthb])?, Error::BillsNotClosed)?;
+    let received = sum(&[proceeds, buy_back, refund, -cost, -paid, -repaid])?;
+    law(sums.thbc_delta_uthb, received, Error::MoneyNotConserved)?;
+
+    shift(&mut market.traders_grid_wh.0, sums.grid_delta_wh, Error::GridNotConserved)?;
+    shift(&mut market.supplier_grid_wh.0, supplier_grid, Error::SupplierNotCovered)?;
+    shift(&mut market.traders_thbc_uthb.0, sums.thbc_delta_uthb, Error::MoneyNotConserved)?;
+    shift(&mut market.supplier_thbc_uthb.0, sum(&[paid, repaid, -buy_back, -refund])?, Error::SupplierNotCovered)?;
+    shift(&mut market.platform_thbc_uthb.0, fee, Error::SumOverflow)?;
+    shift(&mut market.grid_operator_thbc_uthb.0, sum(&[wheeling, link_wheeling, rent])?, Error::GridOperatorNotCovered)?;
+    let debt = sum(&[market.traders_debt_uthb, sums.debt_delta_uthb])?;
+    if debt < 0 {
+        return Err(Error::BillsNotClosed);
+    }
+    market.traders_debt_uthb = debt;
+    shift(&mut market.minted_wh.0, minted, Error::GridNotConserved)?;
+    shift(&mut market.deficit_wh.0, deficit, Error::BurnNotClosed)?;
+    shift(&mut market.burned_wh.0, burned, Error::BurnNotClosed)?;
+    shift(&mut market.residual_wh.0, residual_change, Error::BurnNotClosed)?;
+    shift(&mut market.reversed_wh.0, reversed, Error::SumOverflow)?;
+    market.net_wh = sum(&[market.net_wh, minted, -deficit])?;
+    market.traded_wh = sum(&[market.traded_wh, traded])?;
+    market.rent_uthb = sum(&[market.rent_uthb, rent])?;
+    for (total, term) in [
+        (&mut market.lost_wh.0, lost),
+        (&mut market.tokens_burned_wh.0, burned_tokens),
+        (&mut market.cost_uthb.0, cost),
+        (&mut market.proceeds_uthb.0, proceeds),
+        (&mut market.fee_uthb.0, fee),
+        (&mut market.zone_wheeling_uthb.0, wheeling),
+        (&mut market.link_wheeling_uthb.0, link_wheeling),
+        (&mut market.billed_uthb.0, billed),
+        (&mut market.paid_uthb.0, paid),
+        (&mut market.debt_repaid_uthb.0, repaid),
+        (&mut market.refund_wh.0, refund_wh),
+        (&mut market.refund_uthb.0, refund),
+        (&mut market.bought_back_wh.0, bought_back_wh),
+        (&mut market.buy_back_uthb.0, buy_back),
+        (&mut market.returned_wh.0, returned_wh),
+        (&mut market.returned_uthb.0, returned),
+    ] {
+        shift(total, term, Error::SumOverflow)?;
+    }
+    // The totals close too: tokens minted − burned are what the accounts hold, and everything burned was deficit or lost.
+    let held = market.traders_grid_wh + market.supplier_grid_wh;
+    if market.minted_wh != market.burned_wh + held {
+        return Err(Error::LawBroken);
+    }
+    Ok(to_burn)
+}
