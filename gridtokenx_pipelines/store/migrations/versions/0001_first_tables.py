@@ -200,7 +200,7 @@ CREATE TABLE fills (
 CREATE INDEX fills_of_wallet ON fills (wallet, epoch);
 CREATE TABLE order_matches (
     epoch BIGINT NOT NULL,
-    match_id BYTEA NOT NULL,
+    match_id BIGINT NOT NULL,
     buy_order_id BYTEA NOT NULL,
     sell_order_id BYTEA NOT NULL,
     buyer TEXT NOT NULL,
@@ -256,6 +256,8 @@ CREATE TABLE settlements (
     traded_wh BIGINT NOT NULL,
     minted_wh BIGINT NOT NULL,
     deficit_wh BIGINT NOT NULL,
+    deficit_on_peak_wh BIGINT NOT NULL,
+    deficit_off_peak_wh BIGINT NOT NULL,
     burned_wh BIGINT NOT NULL,
     residual_wh BIGINT NOT NULL,
     residual_on_peak_wh BIGINT NOT NULL,
