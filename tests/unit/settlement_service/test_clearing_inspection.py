@@ -44,7 +44,8 @@ def frame(schema: Any, *rows: tuple[Any, ...]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=dict(schema), orient="row")
 
 
-def order(name: str, zone: int, side: int, wh: int, limit: int, net_limit: int) -> dict[str, Any]:
+def order(name: str, zone: int, side: int, wh: int, *limits: int) -> dict[str, Any]:
+    limit, net_limit = limits
     return {
         "order_id": name.encode().ljust(16, b"\0"),
         "wallet": f"wallet-{name}",
