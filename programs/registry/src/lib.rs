@@ -1,1 +1,48 @@
+//! The registry program: who takes part, which meters there are, and what each has produced and consumed.
+//!
+//! Here: users, meters, and booking attested metering; each write keeps minted − deficit = production − consumption, per meter
+//! and in total, and a meter's epochs follow one another, so minting twice is impossible by construction.
+//! Not here: trades and money (trading), mint authority (energy-token). The accounts live in `common::state::registry`.
 #![cfg_attr(any(target_os = "solana", target_arch = "bpf"), no_std)]
+
+pub mod entries;
+pub mod events;
+pub mod instructions;
+pub mod settling;
+
+common::entrypoint!();
+
+common::instructions! {
+    /// Books an attested batch of an epoch's metering (run 0). Entry: production u32 ‖ consumption u32.
+    settle_meters(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", attestation: "", metered: "w", registry: "w", energy_token_program: "", token_config: "",
+         mint_authority: "", grid_mint: "w", grid_vault: "w", token_program: ""] remaining "n meters, writable";
+    /// Books an attested batch of late entries. Entry: last_epoch u32 ‖ production u32 ‖ consumption u32 ‖ surplus u32.
+    settle_late_meters(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", attestation: "", metered: "w", registry: "w", energy_token_program: "", token_config: "",
+         mint_authority: "", grid_mint: "w", grid_vault: "w", token_program: ""] remaining "n meters, writable";
+    /// Books an attested batch of a resettlement. Entry: x i32, added to minted and to deficit.
+    correct_meters(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", attestation: "", metered: "w", registry: "w", energy_token_program: "", token_config: "",
+         mint_authority: "", grid_mint: "w", grid_vault: "w", token_program: ""] remaining "n meters, writable";
+    /// Opens the booking of an epoch; anyone may, and pays for it.
+    open_metered(epoch: "u32") [payer: "sw", metered: "w", governance: "", system_program: ""];
+    /// Begins the next run of an epoch once its root is final and the former run is finalised.
+    begin_run(kind: "u8", run: "u16") [metered: "w", attestation: "", governance: "", epoch: ""];
+    /// Registers the signing wallet as a participant, pending approval.
+    register_user(user_type: "u8", zone: "u16") [wallet: "s", payer: "sw", user: "w", system_program: ""];
+    /// Approves a pending or suspended user.
+    approve_user() [authority: "s", user: "w", governance: ""];
+    /// Registers a meter of the signing owner, pending approval. One id is one account: nobody registers it twice.
+    register_meter(meter_type: "u8", zone: "u16", rating_w: "u32", device_key: "pubkey", meter_id: "string")
+        [owner: "s", payer: "sw", user: "", meter: "w", registry: "", system_program: ""];
+    /// Admits a pending meter, or a suspended one again, from an epoch on; nothing before its baseline counts.
+    approve_meter(first_epoch: "u32", baseline_production_wh: "u64", baseline_consumption_wh: "u64")
+        [authority: "s", meter: "w", registry: "w", governance: ""];
+    /// Suspends or retires a meter from an epoch that has not been opened.
+    set_meter_status(status: "u8", from_epoch: "u32") [authority: "s", meter: "w", registry: "w", governance: "", market: ""];
+    /// Suspends or retires a user.
+    set_user_status(status: "u8") [authority: "s", user: "w", governance: ""];
+    /// Creates the singleton; once, by the deployer.
+    initialize() [deployer: "sw", registry: "w", governance: "", system_program: ""];
+}

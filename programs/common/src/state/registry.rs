@@ -78,7 +78,7 @@ layout! {
         pub _pad: u16,
         pub rating_w: u32,
         pub first_epoch: u32,
-        /// Last settled epoch; 0: never settled since its (re)admission.
+        /// Last settled epoch; 0: never settled. Readmission sets it to the epoch before the first one that counts again.
         pub last_epoch: u32,
         /// First epoch that is not settled any more (suspension, retirement); u32::MAX: none, 0: never admitted.
         pub inactive_from: u32,
@@ -129,9 +129,9 @@ impl Meter {
     }
 
     /// Whether the energy lies within 1.1 × rating × 15 min × epochs: wh ≤ rating × 11/40 × n.
-    /// 40 × 2³² and 11 × 2³² × n stay below 2⁶⁴ for n < 2²⁸; callers bound n.
+    /// 40 × 2³² and 11 × 2³² × 2¹⁶ stay below 2⁶⁴.
     #[inline(always)]
-    pub fn within_rating(&self, energy_wh: u32, epochs: u32) -> bool {
+    pub fn within_rating(&self, energy_wh: u32, epochs: u16) -> bool {
         energy_wh as u64 * 40 <= self.rating_w as u64 * 11 * epochs as u64
     }
 

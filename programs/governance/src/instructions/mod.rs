@@ -1,0 +1,48 @@
+//! One file an instruction.
+
+pub mod accept_authority;
+pub mod initialize;
+pub mod pause;
+pub mod propose_authority;
+pub mod set_oracles;
+pub mod set_params;
+pub mod unpause;
+
+use common::{accounts::StateMut, args::Args, require, state::Governance, state::Params, Address, Error, ProgramError};
+
+/// Reads `Params`, packed as in the account, and checks their bounds.
+fn read_params(args: &mut Args) -> Result<Params, ProgramError> {
+    let params = Params {
+        effective_epoch: args.u32()?,
+        fee_bp: args.u16()?,
+        vat_bp: args.u16()?,
+        wheeling_cap: args.u32()?,
+        tariff_on_peak: args.u32()?,
+        tariff_off_peak: args.u32()?,
+        feed_in: args.u32()?,
+        price_min: args.u32()?,
+        price_max: args.u32()?,
+        halt_bound_bp: args.u16()?,
+        schedule_version: args.u16()?,
+    };
+    params.check()?;
+    Ok(params)
+}
+
+/// Reads `threshold ‖ vec<pubkey>` and checks 2k > n, 1 ≤ k ≤ n.
+fn read_oracles(args: &mut Args) -> Result<(u8, [Address; 16], u8), ProgramError> {
+    let threshold = args.u8()?;
+    let (oracles, count) = args.keys::<16>()?;
+    require!(
+        threshold >= 1 && threshold <= count && 2 * threshold as u32 > count as u32,
+        Error::InvalidThreshold
+    );
+    Ok((threshold, oracles, count))
+}
+
+/// The number of the next event.
+fn next_event(governance: &mut StateMut<Governance>) -> u64 {
+    let seq = governance.event_seq;
+    governance.event_seq = seq + 1;
+    seq
+}

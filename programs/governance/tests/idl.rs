@@ -1,0 +1,18 @@
+//! The committed IDL is what the code says.
+use common::{
+    idl, ids,
+    state::{Governance, Params},
+};
+
+#[test]
+fn the_committed_idl_is_what_the_code_says() {
+    let types = [idl::account::<Governance>(), idl::plain::<Params>()];
+    let document = idl::document(
+        "governance",
+        &ids::GOVERNANCE_ID,
+        governance::INSTRUCTIONS,
+        &types,
+        governance::events::EVENTS,
+    );
+    idl::check("governance", &document);
+}

@@ -1,0 +1,3 @@
+//! One file an instruction.
+
+pub mod attest;
