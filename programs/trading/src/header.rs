@@ -55,7 +55,6 @@ pub fn commit(epoch: &mut Epoch, header: &[u8], clearing: bool) -> Result<(), Pr
     }
     fields.end()?;
     epoch.applied = 0;
-    epoch.recorded = 0;
     epoch.bitmap = [0; BITMAP_BYTES];
     epoch.sums = RunSums::default();
     epoch.status = STATUS_COMMITTED;

@@ -1,7 +1,60 @@
+//! The trading program: households' balances, mandates and orders, and the settlement of epochs (chain.md §3).
+//!
+//! Here: `["market"]`, the vaults, `["trader", wallet]`, `["epoch", number]`. All money is computed here, from net and traded Wh
+//! that an attested root commits to. Not here: metering and minting (registry), tokens (energy-token), who attests (oracle).
+//! The accounts live in `common::state::trading`, since the registry and governance read them. `settlement`, `closing`, `header`,
+//! `orders`, `mandates` and `calendar` are pure; `instructions` is one file an instruction.
 #![cfg_attr(any(target_os = "solana", target_arch = "bpf"), no_std)]
+
 pub mod calendar;
 pub mod closing;
+pub mod events;
 pub mod header;
+pub mod instructions;
 pub mod mandates;
 pub mod orders;
 pub mod settlement;
+
+common::entrypoint!();
+
+// The batches come first: the dispatcher compares in this order.
+common::instructions! {
+    /// Settles run 0 for up to 50 traders; entry: net_wh i32 ‖ traded_wh i32 (bought +, sold −).
+    settle_batch(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", market: "", epoch: "w", attestation: ""] remaining "n × trader w";
+    /// Books late entries; entry: surplus u32 ‖ deficit on-peak u32 ‖ deficit off-peak u32.
+    settle_late_batch(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", market: "", epoch: "w", attestation: ""] remaining "n × trader w";
+    /// Books corrections; entry: minted_and_burned u32 ‖ refund u32 (bit 31: the deficit epoch is the prior one) ‖ taken_back u32 ‖ returned u32 ‖ billed u32.
+    resettle_batch(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", market: "", epoch: "w", attestation: "", prior_epoch: ""] remaining "n × trader w";
+    /// Records a filled, signed order; the Ed25519 instruction that proves it is the one right before. rest: the leaf's proof.
+    record_order(index: "u16", depth: "u8", rest: "tail")
+        [trader: "w", epoch: "", market: "", attestation: "", governance: "", instructions_sysvar: ""];
+    /// Starts run 0 with its header; metering must be complete. rest: proof ‖ header.
+    commit_clearing(depth: "u8", rest: "tail") [market: "", epoch: "w", attestation: "", metered: "", governance: ""];
+    /// Starts a late or resettlement run with its header, after the registry's begin_run. rest: proof ‖ header.
+    commit_run(kind: "u8", run: "u16", depth: "u8", rest: "tail")
+        [market: "", epoch: "w", attestation: "", metered: "", governance: ""];
+    /// Ends the present run: every batch applied, every law closed, the deficit burned from the vault.
+    finalize_epoch()
+        [market: "w", epoch: "w", metered: "", governance: "", energy_token_program: "", token_config: "", grid_mint: "w", grid_vault: "w", token_program: ""];
+    /// Opens the epoch after the last opened one and copies the rates in force; simulated time needs the authority.
+    open_epoch(epoch: "u32") [payer: "sw", authority: "s", market: "w", epoch_account: "w", governance: "", system_program: ""];
+    /// Puts THBC into the trader's balance, debt first.
+    deposit(amount: "u64")
+        [wallet: "s", trader: "w", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];
+    /// Stores a mandate that acts from the next epoch that has not begun; price 0: does not sell or buy by mandate.
+    set_mandate(sell_min: "u32", buy_max: "u32", max_wh: "u32", expiry_epoch: "u32", buy_back: "u8")
+        [wallet: "s", trader: "w", market: "", governance: ""];
+    /// Ends the mandate from the next epoch that has not begun.
+    revoke_mandate() [wallet: "s", trader: "w", market: "", governance: ""];
+    /// Opens the account of an active user of the registry.
+    open_trader() [wallet: "s", payer: "sw", trader: "w", user: "", market: "w", system_program: ""];
+    /// Puts THBC into a market account: 0 supplier, 1 platform, 2 grid operator.
+    fund_account(account: "u8", amount: "u64")
+        [funder: "s", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];
+    /// Creates the market and its vaults; once, by the deployer. time_mode 0: the chain's clock, 1: simulated (refused on mainnet).
+    initialize_market(time_mode: "u8")
+        [deployer: "sw", market: "w", grid_vault: "w", thbc_vault: "w", grid_mint: "", thbc_mint: "", governance: "", token_program: "", system_program: ""];
+}

@@ -7,7 +7,7 @@ use common::{
     Error,
 };
 
-/// Stores a mandate that acts from `last_begun + 1`.
+/// Stores a mandate that acts from `last_begun + 1`; error `InvalidMandate` if it would end before.
 ///
 /// A `next` that hasn't begun is replaced. One that has becomes `current`, which needs every epoch under the old `current`
 /// settled (`MandatePending` otherwise): those epochs still read it.
@@ -29,8 +29,8 @@ pub fn set(trader: &mut Trader, mut mandate: Mandate, last_begun: u32, settled_t
     Ok(())
 }
 
-/// Ends whatever acts at `last_begun + 1`; a mandate that hasn't begun is dropped. Error `NoMandate` where nothing is set.
-pub fn revoke(trader: &mut Trader, last_begun: u32) -> Result<(), Error> {
+/// Ends whatever acts at `last_begun + 1` and returns that epoch; a mandate that hasn't begun is dropped. Error `NoMandate` where nothing is set.
+pub fn revoke(trader: &mut Trader, last_begun: u32) -> Result<u32, Error> {
     let end = last_begun.checked_add(1).ok_or(Error::WrongEpoch)?;
     if trader.current.is_set == 0 && trader.next.is_set == 0 {
         return Err(Error::NoMandate);
@@ -41,7 +41,7 @@ pub fn revoke(trader: &mut Trader, last_begun: u32) -> Result<(), Error> {
     } else {
         trader.next.end_epoch = trader.next.end_epoch.min(end);
     }
-    Ok(())
+    Ok(end)
 }
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ layout! {
         pub current: Mandate,
         pub next: Mandate,
         pub slots: [Slot; SLOTS],
+        pub event_seq: u64,
     }
 
     /// Price and wheeling of a zone, µTHB/kWh; price 0: no price, no trades.
@@ -210,10 +211,9 @@ layout! {
         pub lost_wh: Wh,
         pub link_wheeling_uthb: MicroThb,
         pub rent_uthb: i64,
-        /// Trading batches and orders applied.
+        /// Trading batches applied.
         pub applied: u16,
-        pub recorded: u16,
-        pub _pad1: u32,
+        pub _pad1: [u8; 6],
         pub zones: [ZonePrice; ZONES],
         pub bitmap: [u8; BITMAP_BYTES],
         pub sums: RunSums,

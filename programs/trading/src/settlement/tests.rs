@@ -5,7 +5,7 @@ use super::late::{self, settle_late, Entry};
 use super::resettlement::{self, resettle, Rates, DEFICIT_IS_PRIOR};
 use common::quantities::{MicroThb, PriceUthb, Wh};
 use common::Error;
-use common::state::trading::{Mandate, RunSums, Slot, Trader, ZonePrice, SIDE_BUY, SIDE_SELL, SLOTS, ZONES};
+use common::state::trading::{Mandate, RunSums, Slot, Trader, ZonePrice, SIDE_BUY, SIDE_SELL, ZONES};
 
 const EPOCH: u32 = 1_966_560;
 const SEQ: u64 = 7;

@@ -1,0 +1,61 @@
+//! Events of trading. Their source and counter: the market, except that a mandate or order is the trader's event and a commitment
+//! the epoch's (numbered by its run). Batches log nothing: their instruction data in the ledger's history is the event.
+
+use common::{
+    quantities::{MicroThb, PriceUthb, Wh},
+    state::trading::Market,
+    Address,
+};
+
+common::events! {
+    /// The market and its vaults exist.
+    pub struct MarketInitialized { pub network: u64, pub time_mode: u8, }
+    /// A household's account exists.
+    pub struct TraderOpened { pub trader: Address, pub owner: Address, pub zone: u16, }
+    /// THBC went into a trader's balance; `repaid_uthb` of it paid debt.
+    pub struct Deposited { pub trader: Address, pub amount_uthb: MicroThb, pub repaid_uthb: MicroThb, }
+    /// THBC went into a market account.
+    pub struct AccountFunded { pub account: u8, pub amount_uthb: MicroThb, }
+    /// An epoch is open with the rates in force.
+    pub struct EpochOpened { pub epoch: u32, pub schedule_version: u16, pub tariff: PriceUthb, pub feed_in: PriceUthb, pub fee_bp: u16, }
+    /// A mandate acts from an epoch on.
+    pub struct MandateSet { pub effective_epoch: u32, pub end_epoch: u32, pub sell_min: PriceUthb, pub buy_max: PriceUthb, pub max_wh: u32, pub buy_back: u8, }
+    /// No mandate acts from this epoch on.
+    pub struct MandateRevoked { pub end_epoch: u32, }
+    /// A signed order is recorded.
+    pub struct OrderRecorded { pub epoch: u32, pub nonce: u64, pub side: u8, pub limit: PriceUthb, pub energy_wh: u32, }
+    /// A run's header is committed.
+    pub struct RunCommitted { pub epoch: u32, pub run: u16, pub kind: u8, pub run_seq: u64, pub flags: u16, pub trading_batches: u16, }
+    /// A run is final; its sums are in the epoch account until the next run is committed.
+    pub struct RunFinalised {
+        pub epoch: u32,
+        pub run: u16,
+        pub kind: u8,
+        pub run_seq: u64,
+        pub net_wh: i64,
+        pub bought_wh: Wh,
+        pub sold_wh: Wh,
+        pub cost_uthb: MicroThb,
+        pub proceeds_uthb: MicroThb,
+        pub fee_uthb: MicroThb,
+        pub zone_wheeling_uthb: MicroThb,
+        pub residual_wh: Wh,
+        pub billed_uthb: MicroThb,
+        pub paid_uthb: MicroThb,
+        pub debt_repaid_uthb: MicroThb,
+        pub bought_back_wh: Wh,
+        pub buy_back_uthb: MicroThb,
+        pub refund_wh: Wh,
+        pub refund_uthb: MicroThb,
+        pub returned_wh: Wh,
+        pub returned_uthb: MicroThb,
+        pub burned_tokens_wh: Wh,
+    }
+}
+
+/// The number of the market's next event.
+pub fn next_of(market: &mut Market) -> u64 {
+    let seq = market.event_seq;
+    market.event_seq = seq + 1;
+    seq
+}

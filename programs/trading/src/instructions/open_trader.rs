@@ -1,0 +1,43 @@
+//! `open_trader`: discriminator. Accounts: wallet s, payer sw, trader w, user, market w, system_program.
+//! Creates `["trader", wallet]` for an active user of the registry, in the user's zone.
+
+use common::{
+    accounts::Accounts,
+    args::Args,
+    ids, require,
+    state::{
+        trading::{Market, Trader},
+        Status, User, MAX_ZONE,
+    },
+    Error, ProgramResult,
+};
+
+use crate::events::{next_of, TraderOpened};
+
+pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
+    args.end()?;
+    let wallet = accounts.signer()?;
+    let payer = accounts.payer()?;
+    let account = accounts.vacant()?;
+    let user = accounts.state::<User>()?;
+    let mut market = accounts.singleton_mut::<Market>(&ids::MARKET)?;
+    accounts.pinned(&ids::SYSTEM_PROGRAM)?;
+    let active = &user.wallet == wallet.address() && user.status == Status::Active as u8;
+    require!(active, Error::UserNotActive);
+    require!(1 <= user.zone && user.zone <= MAX_ZONE, Error::InvalidZone);
+
+    let owner = wallet.address();
+    let (mut trader, bump) = account.create::<Trader>(&payer, &[b"trader", owner.as_array()])?;
+    trader.owner = *owner;
+    trader.zone = user.zone;
+    trader.bump = bump;
+    market.traders += 1;
+    let seq = next_of(&mut market);
+    TraderOpened {
+        trader: *trader.address(),
+        owner: *owner,
+        zone: user.zone,
+    }
+    .emit(&ids::MARKET.address, seq);
+    Ok(())
+}
