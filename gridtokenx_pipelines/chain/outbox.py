@@ -1,0 +1,261 @@
+"""The outbox: a signed transaction is stored before it is sent, and the chain is asked before anything is sent again.
+
+Belongs here: what makes settlement survive (pipeline.md §3): storing, sending, asking, re-signing, receipts.
+Does not belong here: which transactions a run needs (runs), SQL (`outbox_store`).
+
+Why nothing is ever sent twice in two versions: a new version of a transaction is signed only when the stored one's
+blockhash has expired in a *finalised* block and the chain, asked after that, has never seen its signature.
+Receipts are written from what the chain says of a signature, never from what was hoped when it was sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from solders.instruction import Instruction
+from sqlalchemy import Engine
+
+from gridtokenx_pipelines.chain.client import Blockhash, ChainClient, SignatureStatus
+from gridtokenx_pipelines.chain.errors import ChainError, transaction_error
+from gridtokenx_pipelines.chain.outbox_store import Key, OutboxRow, OutboxStore, Receipt
+from gridtokenx_pipelines.chain.signer import Signer
+from gridtokenx_pipelines.chain.transactions import LookupTable, sign
+
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.005, 0.4
+RESEND_SECONDS = 2.0
+MAX_ATTEMPTS = 5
+RECEIPT_PATIENCE_SECONDS = 20.0
+# errors that say: what this transaction would do has been done already, by whomever
+DONE_ALREADY = frozenset({"AlreadySettled", "AlreadyOpen", "AlreadyCommitted", "AlreadyRecorded", "AlreadyFinalized"})
+# refusals that say nothing about whether the transaction can still land
+STILL_OPEN = frozenset({"AlreadyProcessed", "BlockhashNotFound"})
+
+
+class OutboxItem(msgspec.Struct, frozen=True):
+    """One transaction of a run, identified by (epoch, kind, run, step, idx); signed when it is its turn."""
+
+    epoch: int
+    kind: int
+    run: int
+    step: str
+    idx: int
+    instructions: tuple[Instruction, ...]
+    payer: Signer
+    signers: tuple[Signer, ...] = ()
+    lookup_tables: tuple[LookupTable, ...] = ()
+    done_already: frozenset[str] = DONE_ALREADY
+
+    @property
+    def key(self) -> Key:
+        """Its primary key in the outbox."""
+        return (self.epoch, self.kind, self.run, self.step, self.idx)
+
+
+class _Flight:
+    """One item on its way."""
+
+    def __init__(self, item: OutboxItem, row: OutboxRow, new: bool) -> None:
+        self.item, self.row, self.new = item, row, new
+        self.sent_at = float("-inf")
+        self.last_refusal = ""
+        self.receipt: Receipt | None = None
+        self.failure: ChainError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.receipt is None and self.failure is None
+
+
+class Outbox:
+    """Door to the chain for everything that must happen exactly once."""
+
+    def __init__(self, engine: Engine, client: ChainClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self.store = OutboxStore(engine)
+        self.client = client
+        self._clock = clock
+
+    def submit(self, items: Sequence[OutboxItem]) -> list[Receipt]:
+        """Bring all items to a confirmed end, concurrently; a receipt per item, in order.
+
+        An item that was confirmed before costs one query. Raises the first item's ChainError after all have ended.
+        """
+        stored = self.store.rows([item.key for item in items])
+        flights = [self._board(item, stored.get(item.key)) for item in items]
+        fresh = [flight for flight in flights if flight.new]
+        self.store.insert([flight.row for flight in fresh])
+        confirmed = [flight for flight in flights if flight.row.status == "confirmed"]
+        for flight, receipt in zip(confirmed, self.store.receipts([f.row for f in confirmed]), strict=True):
+            flight.receipt = receipt
+        self._ask([flight for flight in flights if flight.is_open and not flight.new])
+        self._fly([flight for flight in flights if flight.is_open])
+        for flight in flights:
+            if flight.failure is not None:
+                raise flight.failure
+        return [flight.receipt for flight in flights if flight.receipt is not None]
+
+    def stamp_finalized(self) -> int:
+        """Stamp receipts whose slot has been finalised since; how many."""
+        open_ones = self.store.unfinalized()
+        statuses = self.client.statuses([signature for signature in open_ones])
+        final = [
+            s for s, status in zip(open_ones, statuses, strict=True) if status and status.confirmation == "finalized"
+        ]
+        self.store.stamp_finalized(final)
+        return len(final)
+
+    # --- one item's way ----------------------------------------------------------------------------------------
+
+    def _board(self, item: OutboxItem, row: OutboxRow | None) -> _Flight:
+        if row is None:
+            return _Flight(item, self._signed(item, self.client.blockhash(), attempts=1), new=True)
+        if row.status == "failed":
+            # the caller asks again for what failed on the chain, so the old one has landed or was refused for good
+            renewed = self._signed(item, self.client.blockhash(), row.attempts + 1)
+            self.store.replace(row, renewed)
+            return _Flight(item, renewed, new=False)
+        return _Flight(item, row, new=False)
+
+    @staticmethod
+    def _signed(item: OutboxItem, blockhash: Blockhash, attempts: int) -> OutboxRow:
+        transaction = sign(item.instructions, item.payer, item.signers, blockhash.value, item.lookup_tables)
+        return OutboxRow(
+            *item.key,
+            signature=str(transaction.signatures[0]),
+            transaction=bytes(transaction),
+            last_valid_block_height=blockhash.last_valid_block_height,
+            status="stored",
+            attempts=attempts,
+            error=None,
+        )
+
+    def _fly(self, flights: list[_Flight]) -> None:
+        pause = FIRST_POLL_SECONDS
+        while open_ones := [flight for flight in flights if flight.is_open]:
+            now = self._clock()
+            self._send([flight for flight in open_ones if now - flight.sent_at >= RESEND_SECONDS])
+            self._ask([flight for flight in open_ones if flight.is_open])
+            waiting = [flight for flight in open_ones if flight.is_open]
+            if not waiting:
+                return
+            self.store.mark_sent([flight.row for flight in waiting if flight.row.status == "stored"])
+            for flight in waiting:
+                flight.row = msgspec.structs.replace(flight.row, status="sent")
+            self._renew_expired(waiting)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_POLL_SECONDS)
+
+    def _send(self, flights: list[_Flight]) -> None:
+        if not flights:
+            return
+        answers = self.client.send_many([flight.row.transaction for flight in flights])
+        now = self._clock()
+        for flight, answer in zip(flights, answers, strict=True):
+            flight.sent_at = now
+            if not isinstance(answer, ChainError) or answer.name in STILL_OPEN:
+                flight.last_refusal = answer.name if isinstance(answer, ChainError) else ""
+                if flight.last_refusal == "BlockhashNotFound":
+                    self.client.forget_blockhash()
+            elif answer.name in flight.item.done_already:
+                self._end_as_done(flight, answer)
+            elif answer.name == "RpcError" or flight.row.status == "stored":
+                # refused by preflight and never sent before: it has not landed and never will
+                self._end_as_failed(flight, answer)
+            else:
+                # an earlier copy may have landed and be the very reason for this refusal: only its status decides
+                flight.last_refusal = str(answer)
+
+    def _ask(self, flights: list[_Flight]) -> None:
+        """End the flights whose signature the chain knows as confirmed."""
+        if not flights:
+            return
+        statuses = self.client.statuses([flight.row.signature for flight in flights])
+        landed = [(f, s) for f, s in zip(flights, statuses, strict=True) if s is not None and s.is_confirmed]
+        self._receive(landed)
+
+    def _receive(self, landed: list[tuple[_Flight, SignatureStatus]]) -> None:
+        if not landed:
+            return
+        infos = self._infos([flight.row.signature for flight, _ in landed])
+        receipts: list[Receipt] = []
+        for (flight, status), info in zip(landed, infos, strict=True):
+            name = ""
+            if status.err is not None:
+                failure = transaction_error(status.err, info.logs, flight.row.signature)
+                name = failure.name
+                if name not in flight.item.done_already:
+                    self._end_as_failed(flight, failure)
+            receipt = Receipt(
+                *flight.item.key,
+                signature=flight.row.signature,
+                slot=info.slot,
+                fee_lamports=info.fee_lamports,
+                compute_units=info.compute_units,
+                status=name or "ok",
+                commitment=status.confirmation,
+            )
+            receipts.append(receipt)
+            if flight.failure is None:
+                flight.receipt = receipt
+        self.store.confirm(receipts, [flight.row for flight, _ in landed if flight.failure is None])
+
+    def _infos(self, signatures: Sequence[str]) -> list:  # type: ignore[type-arg]
+        """Costs of confirmed transactions; a node may need a moment after the status."""
+        deadline, pause = self._clock() + RECEIPT_PATIENCE_SECONDS, FIRST_POLL_SECONDS
+        infos = self.client.transactions(signatures)
+        while missing := [index for index, info in enumerate(infos) if info is None]:
+            if self._clock() > deadline:
+                raise ChainError(
+                    f"{signatures[missing[0]]} is confirmed but the node has no record of it; "
+                    "use a node that keeps transaction history",
+                    name="NoHistory",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_POLL_SECONDS)
+            for index, info in zip(missing, self.client.transactions([signatures[i] for i in missing]), strict=True):
+                infos[index] = info
+        return infos
+
+    def _renew_expired(self, flights: list[_Flight]) -> None:
+        """Sign anew what can't land any more: expired by the finalised height, then still unknown to the chain."""
+        oldest = min(flight.row.last_valid_block_height for flight in flights)
+        if self.client.block_height("confirmed") <= oldest:
+            return
+        height = self.client.block_height("finalized")
+        expired = [flight for flight in flights if flight.row.last_valid_block_height < height]
+        if not expired:
+            return
+        statuses = self.client.statuses([flight.row.signature for flight in expired])
+        gone = [flight for flight, status in zip(expired, statuses, strict=True) if status is None]
+        self.client.forget_blockhash()
+        for flight in gone:
+            if flight.row.attempts >= MAX_ATTEMPTS:
+                why = f"; last refusal: {flight.last_refusal}" if flight.last_refusal else ""
+                message = (
+                    f"{flight.item.key} did not land in {MAX_ATTEMPTS} attempts{why}; look at the node, then retry"
+                )
+                self._end_as_failed(flight, ChainError(message, name="NotLanded", signature=flight.row.signature))
+                continue
+            renewed = self._signed(flight.item, self.client.blockhash(), flight.row.attempts + 1)
+            self.store.replace(flight.row, renewed)
+            flight.row = renewed
+            flight.sent_at = float("-inf")
+
+    def _end_as_done(self, flight: _Flight, error: ChainError) -> None:
+        """Somebody else's transaction did it: success, but no receipt of ours is on the chain."""
+        row = flight.row
+        flight.receipt = Receipt(*flight.item.key, row.signature, 0, 0, 0, error.name, "confirmed")
+        self.store.finish([row], "confirmed", error.name)
+
+    def _end_as_failed(self, flight: _Flight, error: ChainError) -> None:
+        flight.failure = error
+        self.store.finish([flight.row], "failed", f"{error.name}: {error}")
+
+
+def receipts_by_step(receipts: Iterable[Receipt]) -> dict[str, list[Receipt]]:
+    """Receipts grouped by step, in order."""
+    grouped: dict[str, list[Receipt]] = {}
+    for receipt in receipts:
+        grouped.setdefault(receipt.step, []).append(receipt)
+    return grouped

@@ -1,0 +1,178 @@
+"""SQL of the outbox: tables `outbox` and `blockchain_transactions`.
+
+Belongs here: bound statements and the row types. Does not belong here: sending, deciding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import BigInteger, Engine, LargeBinary, Text, column, select, table, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+Key = tuple[int, int, int, str, int]
+KEY_COLUMNS = ("epoch", "kind", "run", "step", "idx")
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """A stored transaction: the one version of it that may be under way."""
+
+    epoch: int
+    kind: int
+    run: int
+    step: str
+    idx: int
+    signature: str
+    transaction: bytes
+    last_valid_block_height: int
+    status: str
+    attempts: int
+    error: str | None
+
+    @property
+    def key(self) -> Key:
+        """Primary key."""
+        return (self.epoch, self.kind, self.run, self.step, self.idx)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What the chain says of a transaction.
+
+    `status` is `ok` or the error's name that counts as done; slot, fee and CU are 0 where another's transaction
+    had done the work already, so that ours never landed.
+    """
+
+    epoch: int
+    kind: int
+    run: int
+    step: str
+    idx: int
+    signature: str
+    slot: int
+    fee_lamports: int
+    compute_units: int
+    status: str
+    commitment: str
+
+
+class OutboxConflict(RuntimeError):
+    """Two processes work on the same item; the other one goes on, this one must stop."""
+
+
+def _columns(names: Sequence[str]) -> list:  # type: ignore[type-arg]
+    types = {
+        "step": Text,
+        "signature": Text,
+        "status": Text,
+        "error": Text,
+        "commitment": Text,
+        "transaction": LargeBinary,
+    }
+    return [column(name, types.get(name, BigInteger)) for name in names]
+
+
+OUTBOX = table("outbox", *_columns(OutboxRow.__struct_fields__))
+RECEIPTS = table("blockchain_transactions", *_columns(Receipt.__struct_fields__))
+
+
+class OutboxStore:
+    """Rows in and out, each call one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def rows(self, keys: Sequence[Key]) -> dict[Key, OutboxRow]:
+        """Stored rows of these keys."""
+        if not keys:
+            return {}
+        wanted = tuple_(*(OUTBOX.c[name] for name in KEY_COLUMNS)).in_(keys)
+        with self.engine.connect() as connection:
+            found = [OutboxRow(*_plain(row)) for row in connection.execute(select(OUTBOX).where(wanted))]
+        return {row.key: row for row in found}
+
+    def insert(self, rows: Sequence[OutboxRow]) -> None:
+        """Store new rows and commit; OutboxConflict if another process has stored one of them meanwhile."""
+        if not rows:
+            return
+        statement = insert(OUTBOX).values([msgspec.structs.asdict(row) for row in rows])
+        with self.engine.begin() as connection:
+            stored = connection.execute(statement.on_conflict_do_nothing().returning(OUTBOX.c.idx)).fetchall()
+            if len(stored) != len(rows):
+                raise OutboxConflict(
+                    f"{len(rows) - len(stored)} of {len(rows)} items were stored by another process; stop one"
+                )
+
+    def replace(self, old: OutboxRow, new: OutboxRow) -> None:
+        """Put a new version in the place of `old`; OutboxConflict if it is no longer `old` that is stored."""
+        statement = (
+            update(OUTBOX).where(_is(old.key), OUTBOX.c.signature == old.signature).values(msgspec.structs.asdict(new))
+        )
+        with self.engine.begin() as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise OutboxConflict(f"{old.key} was signed anew by another process; stop one of the two")
+
+    def mark_sent(self, rows: Sequence[OutboxRow]) -> None:
+        """Note that the rows have been sent and are not confirmed yet."""
+        if rows:
+            self.finish(rows, "sent", None)
+
+    def finish(self, rows: Sequence[OutboxRow], status: str, error: str | None) -> None:
+        """Set the status of rows."""
+        signatures = [row.signature for row in rows]
+        statement = update(OUTBOX).where(OUTBOX.c.signature.in_(signatures)).values(status=status, error=error)
+        with self.engine.begin() as connection:
+            connection.execute(statement)
+
+    def confirm(self, receipts: Sequence[Receipt], rows: Sequence[OutboxRow]) -> None:
+        """Write receipts and set the rows confirmed, in one transaction."""
+        written = insert(RECEIPTS).values([msgspec.structs.asdict(receipt) for receipt in receipts])
+        fresh = written.on_conflict_do_update(
+            index_elements=["signature"],
+            set_={
+                name: written.excluded[name]
+                for name in ("slot", "fee_lamports", "compute_units", "status", "commitment")
+            },
+        )
+        signatures = [row.signature for row in rows]
+        done = update(OUTBOX).where(OUTBOX.c.signature.in_(signatures)).values(status="confirmed", error=None)
+        with self.engine.begin() as connection:
+            connection.execute(fresh)
+            if signatures:
+                connection.execute(done)
+
+    def receipts(self, rows: Sequence[OutboxRow]) -> list[Receipt]:
+        """Receipts of confirmed rows, in order; rows done by another's transaction get an empty one."""
+        if not rows:
+            return []
+        wanted = RECEIPTS.c.signature.in_([row.signature for row in rows])
+        with self.engine.connect() as connection:
+            found = {
+                r.signature: r for r in (Receipt(*row) for row in connection.execute(select(RECEIPTS).where(wanted)))
+            }
+        return [
+            found.get(row.signature) or Receipt(*row.key, row.signature, 0, 0, 0, row.error or "ok", "confirmed")
+            for row in rows
+        ]
+
+    def unfinalized(self, limit: int = 10_000) -> list[str]:
+        """Signatures of receipts that are confirmed and not yet stamped finalised."""
+        statement = select(RECEIPTS.c.signature).where(RECEIPTS.c.commitment == "confirmed").limit(limit)
+        with self.engine.connect() as connection:
+            return [row[0] for row in connection.execute(statement)]
+
+    def stamp_finalized(self, signatures: Sequence[str]) -> None:
+        """Stamp receipts finalised."""
+        if signatures:
+            statement = update(RECEIPTS).where(RECEIPTS.c.signature.in_(signatures)).values(commitment="finalized")
+            with self.engine.begin() as connection:
+                connection.execute(statement)
+
+
+def _is(key: Key):  # type: ignore[no-untyped-def]
+    return tuple_(*(OUTBOX.c[name] for name in KEY_COLUMNS)) == key
+
+
+def _plain(row: Sequence[object]) -> list[object]:
+    """psycopg2 hands out memoryviews for bytea unless the engine is told otherwise."""
+    return [bytes(value) if isinstance(value, memoryview) else value for value in row]
