@@ -1,0 +1,138 @@
+"""State of one partition: what it must remember between batches, in columns, picklable and versioned.
+
+Belongs here: `ShardState`, its slots and tallies, its bytes. Does not belong here: the rules that change it
+(window.py, corrections.py, epoch_close.py).
+"""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from typing import NamedTuple
+
+from gridtokenx_pipelines.epochs import EPOCHS_PER_DAY
+from gridtokenx_pipelines.metering.boundaries import Boundaries
+from gridtokenx_pipelines.metering.outputs import Outputs
+from gridtokenx_pipelines.metering.registry import MeterRecord
+from gridtokenx_pipelines.metering.rows import Rows
+
+SCHEMA = "gridtokenx/shard-state"
+SCHEMA_VERSION = 1
+WATERMARK_LAG_US = 30_000_000
+BOUNDARY_WINDOW_US = 60_000_000
+MAX_AHEAD_US = 60_000_000
+HORIZON_EPOCHS = 14 * EPOCHS_PER_DAY
+
+
+class StateVersionError(RuntimeError):
+    """A recovery store written by another version of the flow."""
+
+
+class Tally:
+    """Accepted readings of one open epoch by slot: how many, lowest and highest seq."""
+
+    __slots__ = ("first_seq", "last_seq", "readings")
+
+    def __init__(self) -> None:
+        self.readings, self.first_seq, self.last_seq = array("q"), array("q"), array("q")
+
+    def add(self, slot: int, seq: int) -> None:
+        """Count one reading."""
+        missing = slot + 1 - len(self.readings)
+        if missing > 0:
+            for column in (self.readings, self.first_seq, self.last_seq):
+                column.frombytes(bytes(8 * missing))
+        if not self.readings[slot]:
+            self.first_seq[slot] = self.last_seq[slot] = seq
+        elif seq < self.first_seq[slot]:
+            self.first_seq[slot] = seq
+        elif seq > self.last_seq[slot]:
+            self.last_seq[slot] = seq
+        self.readings[slot] += 1
+
+    def get(self, slot: int) -> tuple[int, int, int]:
+        """(readings, lowest seq, highest seq) of a meter."""
+        if slot >= len(self.readings):
+            return 0, 0, 0
+        return self.readings[slot], self.first_seq[slot], self.last_seq[slot]
+
+
+class ShardState:
+    """A partition's accepted readings, boundaries, watermark and open tallies. Times µs, energies Wh.
+
+    `settled[slot]` is the newest epoch whose starting boundary stands, with the registers that were used there
+    (`start_*`): the meter's next net energy starts from them whatever is corrected later.
+    """
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.partition, self.partitions = partition, partitions
+        self.offset = -1
+        self.archived_to = -1  # the last offset in a closed epoch's archive
+        self.last_tick_us: int | None = None
+        self.closed_epoch: int | None = None
+        self.slots: dict[str, int] = {}
+        self.meter_ids: list[str] = []
+        self.settled = array("q")
+        self.start_production_wh, self.start_consumption_wh = array("q"), array("q")
+        self.rows = Rows()
+        self.boundaries = Boundaries()
+        self.tallies: dict[int, Tally] = {}
+        # (slot, epoch) → readings, lowest and highest seq of epochs that a missing meter has yet to book
+        self.waiting: dict[tuple[int, int], tuple[int, int, int]] = {}
+
+    @property
+    def watermark_us(self) -> int | None:
+        """Last tick − 30 s; None before the first tick."""
+        return None if self.last_tick_us is None else self.last_tick_us - WATERMARK_LAG_US
+
+    def slot_of(self, record: MeterRecord) -> int:
+        """The meter's slot, made at first sight: its first epoch starts from its baseline."""
+        slot = self.slots.get(record.meter_id)
+        if slot is None:
+            slot = self.slots[record.meter_id] = len(self.meter_ids)
+            self.meter_ids.append(record.meter_id)
+            self.settled.append(record.first_epoch)
+            self.start_production_wh.append(record.baseline_production_wh)
+            self.start_consumption_wh.append(record.baseline_consumption_wh)
+            self.rows.add_slot()
+        return slot
+
+    def wait(self, slot: int, epoch: int, tally: tuple[int, int, int]) -> None:
+        """Add a tally to what a missing meter has yet to book of an epoch."""
+        readings, first_seq, last_seq = tally
+        if not readings:
+            return
+        known = self.waiting.get((slot, epoch))
+        if known:
+            readings += known[0]
+            first_seq, last_seq = min(first_seq, known[1]), max(last_seq, known[2])
+        self.waiting[slot, epoch] = readings, first_seq, last_seq
+
+    def to_bytes(self) -> bytes:
+        """The state as the recovery store keeps it."""
+        return pickle.dumps((SCHEMA, SCHEMA_VERSION, self), protocol=5)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> ShardState:
+        """The state back; raises StateVersionError, naming both versions, for any other."""
+        # our own recovery store: whoever can write there can also change the code
+        loaded = pickle.loads(data)  # noqa: S301
+        if not isinstance(loaded, tuple) or len(loaded) != 3 or loaded[:2] != (SCHEMA, SCHEMA_VERSION):
+            found = loaded[:2] if isinstance(loaded, tuple) else type(loaded).__name__
+            raise StateVersionError(
+                f"recovered state was {found}, must be {(SCHEMA, SCHEMA_VERSION)}; start with an empty "
+                "recovery folder, the topic is then replayed from its beginning"
+            )
+        state = loaded[2]
+        if not isinstance(state, ShardState):
+            raise StateVersionError(f"recovered state held a {type(state).__name__}, must hold a ShardState")
+        return state
+
+
+class Meter(NamedTuple):
+    """A meter's place in a shard while a record is applied or an epoch closed."""
+
+    state: ShardState
+    slot: int
+    record: MeterRecord
+    outputs: Outputs
