@@ -94,13 +94,14 @@ def day_events(
     if tick_seconds < 1 or WATERMARK_LAG_SECONDS % tick_seconds:
         raise ValueError(f"tick_seconds was {tick_seconds}, must divide {WATERMARK_LAG_SECONDS}, like 5, 10 or 30")
     registers = Registers(neighbourhood, start_epoch, epochs)
-    plan = FaultPlan(neighbourhood, start_epoch, epochs, shares or FaultShares())
     telemetry = Telemetry(neighbourhood, registers, partitions)
+    run = range(start_epoch, start_epoch + epochs)
+    plan = FaultPlan(neighbourhood, run, shares or FaultShares(), telemetry.moves_last_wh)
     silent = None if plan.silent is None else neighbourhood.meters[plan.silent].wallet
     orders = HandOrders(neighbourhood, registers, market=market, partitions=partitions, without=silent)
     return _chunks(
         neighbourhood,
-        range(start_epoch, start_epoch + epochs),
+        run,
         plan=plan,
         telemetry=telemetry,
         orders=orders,
@@ -157,8 +158,6 @@ def _telemetry(
         if plan.is_silent(place, epoch):
             continue
         fault = plan.fault(place, epoch)
-        if fault is Fault.LATE and not telemetry.moves_last_wh(place, epoch):
-            fault = None
         sent += telemetry.of_epoch(place, epoch, fault)
         counts["duplicates"] += fault is Fault.DUPLICATE
         counts["disordered"] += fault is Fault.DISORDER

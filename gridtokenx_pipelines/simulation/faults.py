@@ -7,6 +7,7 @@ or repeats one, so nothing good is refused for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 import msgspec
@@ -63,12 +64,21 @@ NO_FAULTS = FaultShares(**dict.fromkeys(FaultShares.__struct_fields__, 0))
 
 
 class FaultPlan:
-    """Faults of a run, drawn by seed, meter and epoch; places of meters are those of `Neighbourhood.meters`."""
+    """Faults of a run, drawn by seed, meter and epoch; places of meters are those of `Neighbourhood.meters`.
 
-    def __init__(self, neighbourhood: Neighbourhood, start_epoch: int, epochs: int, shares: FaultShares) -> None:
+    `moves_wh(place, epoch)` says whether a last reading that comes late corrects anything; else it isn't made late.
+    """
+
+    def __init__(
+        self,
+        neighbourhood: Neighbourhood,
+        epochs: range,
+        shares: FaultShares,
+        moves_wh: Callable[[int, int], bool],
+    ) -> None:
         self._draws = Draws(neighbourhood.seed)
         self._meters = neighbourhood.meters
-        self._start, self._epochs = start_epoch, epochs
+        self._epochs, self._moves_wh = epochs, moves_wh
         self._steps, reached = [], 0
         for fault in Fault:
             reached += shares.share(fault)
@@ -76,13 +86,13 @@ class FaultPlan:
         if reached > PER_MILLION:
             raise ValueError(f"fault shares summed to {reached}, must be at most {PER_MILLION}; lower some")
         self.silent = self._silent_meter(shares.silent_epochs)
-        first = start_epoch + epochs // 2 - 1
+        first = epochs[0] + len(epochs) // 2 - 1
         self.silent_epochs = range(first, first + shares.silent_epochs) if self.silent is not None else range(0)
         self._placed = self._place(shares)
 
     def _silent_meter(self, silent_epochs: int) -> int | None:
         # room before for a register, after for one that lets the missing epochs be caught up
-        if not silent_epochs or self._epochs < 2 * (silent_epochs + 1):
+        if not silent_epochs or len(self._epochs) < 2 * (silent_epochs + 1):
             return None
         plain = [place for place, meter in enumerate(self._meters) if not meter.sends_blocks] or [0]
         return self._draws.choose(plain, "silent")
@@ -91,16 +101,17 @@ class FaultPlan:
         wanted: dict[int, Fault] = {}
         places = sorted(range(len(self._meters)), key=lambda place: self._draws.raw("place", place))
         for fault in Fault:
-            if not shares.share(fault) or (fault is Fault.LATE and self._epochs < 2):
-                continue
-            for place in places:
-                if place not in wanted and place != self.silent and self._fits(place, fault):
+            for place in places if shares.share(fault) else ():
+                if place not in wanted and place != self.silent and self._fits(place, self._epochs[0], fault):
                     wanted[place] = fault
                     break
         return wanted
 
-    def _fits(self, place: int, fault: Fault) -> bool:
-        return not (self._meters[place].sends_blocks and fault in NOT_IN_BLOCKS)
+    def _fits(self, place: int, epoch: int, fault: Fault) -> bool:
+        if self._meters[place].sends_blocks and fault in NOT_IN_BLOCKS:
+            return False
+        # a correction of the run's last boundary would have no epoch after it to shift energy from
+        return fault is not Fault.LATE or (epoch < self._epochs[-1] and self._moves_wh(place, epoch))
 
     def is_silent(self, place: int, epoch: int) -> bool:
         """Whether the meter sends nothing in that epoch."""
@@ -114,13 +125,10 @@ class FaultPlan:
         """What goes wrong with the meter in that epoch, if anything."""
         if place == self.silent:
             return None  # its gap is its fault: nothing else may blur what the catch-up must find
-        if epoch == self._start and place in self._placed:
+        if epoch == self._epochs[0] and place in self._placed:
             return self._placed[place]
         drawn = self._draws.below(PER_MILLION, "fault", self._meters[place].meter_id, epoch)
         for reached, fault in self._steps:
             if drawn < reached:
-                last = self._start + self._epochs - 1
-                # a correction of the last boundary has no epoch after it to shift energy from
-                fits = self._fits(place, fault) and not (fault is Fault.LATE and epoch >= last)
-                return fault if fits else None
+                return fault if self._fits(place, epoch, fault) else None
         return None
