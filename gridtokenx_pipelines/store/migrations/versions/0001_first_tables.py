@@ -173,6 +173,7 @@ MARKET = """
 CREATE TABLE market_epochs (
     epoch BIGINT PRIMARY KEY,
     status TEXT NOT NULL CHECK (status IN ('pending', 'active', 'expired', 'cleared', 'settled', 'halted')),
+    halted BOOLEAN NOT NULL DEFAULT FALSE,
     seq BIGINT,
     mechanism TEXT,
     book_root BYTEA,

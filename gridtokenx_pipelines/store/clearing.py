@@ -1,0 +1,135 @@
+"""The result of a clearing: one transaction's worth of fills, matches, zones, flows and the epoch's own row.
+
+Belongs here: SQL on `market_epochs`, `fills`, `order_matches`, `zone_results`, `flows`. Does not belong here: clearing
+(market/clearing.py) and booking (store/ledger.py). Writing again replaces the epoch's rows until it is settled.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import polars as pl
+from sqlalchemy import Connection, text
+
+from gridtokenx_pipelines.market.frames import FILLS, FLOWS, MATCHES, ZONES
+from gridtokenx_pipelines.store.postgres import copy_in, quoted, read_frame
+
+TABLES: Final = {
+    "fills": (FILLS, "order_id"),
+    "order_matches": (MATCHES, "match_id"),
+    "zone_results": (ZONES, "zone_id"),
+    "flows": (FLOWS, "link_id"),
+}
+
+
+class ClearingIsFinal(RuntimeError):
+    """An epoch whose run is booked cannot clear again (domain §2)."""
+
+
+class EpochRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A market epoch; `status` is one of the status words (pending … settled, halted)."""
+
+    epoch: int
+    status: str
+    halted: bool = False
+    seq: int | None = None
+    mechanism: str | None = None
+    book_root: bytes | None = None
+    result_root: bytes | None = None
+    volume_wh: int | None = None
+    lost_wh: int | None = None
+    link_wheeling_uthb: int | None = None
+    rent_uthb: int | None = None
+    welfare_uthb: int | None = None
+    fingerprint: str | None = None
+    cleared_at: datetime | None = None
+    settled_at: datetime | None = None
+
+
+class ClearingFrames(msgspec.Struct, frozen=True, kw_only=True):
+    """The frames of a result as stored, each in the order of its key."""
+
+    fills: pl.DataFrame
+    order_matches: pl.DataFrame
+    zone_results: pl.DataFrame
+    flows: pl.DataFrame
+
+
+def write_clearing(connection: Connection, row: EpochRow, frames: ClearingFrames) -> None:
+    """Replace everything the epoch cleared; raises ClearingIsFinal if a run of it is booked already."""
+    booked = connection.execute(text("SELECT seq FROM runs WHERE epoch = :epoch AND run = 0"), {"epoch": row.epoch})
+    seq = booked.scalar()
+    if seq is not None:
+        raise ClearingIsFinal(f"epoch {row.epoch} is booked as run 0 with seq {seq}; read its clearing instead")
+    for table, (schema, _) in TABLES.items():
+        connection.execute(text(f"DELETE FROM {quoted(table)} WHERE epoch = :epoch"), {"epoch": row.epoch})  # noqa: S608
+        frame: pl.DataFrame = getattr(frames, table)
+        copy_in(connection, table, frame.select(pl.lit(row.epoch, pl.Int64).alias("epoch"), *schema))
+    save_epoch(connection, row)
+
+
+def save_epoch(connection: Connection, row: EpochRow) -> None:
+    """Insert or replace the epoch's own row, whole."""
+    values = msgspec.structs.asdict(row)
+    columns = ", ".join(values)
+    updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in values if name != "epoch")
+    marks = ", ".join(f":{name}" for name in values)
+    connection.execute(
+        text(
+            f"INSERT INTO market_epochs ({columns}) VALUES ({marks}) ON CONFLICT (epoch) DO UPDATE SET {updates}"  # noqa: S608
+        ),
+        values,
+    )
+
+
+def settle_epoch(connection: Connection, epoch: int, settled_at: datetime) -> None:
+    """Mark a cleared or halted epoch settled; a second call changes nothing; `halted` stays true."""
+    connection.execute(
+        text(
+            "UPDATE market_epochs SET status = 'settled', settled_at = :at "
+            "WHERE epoch = :epoch AND status IN ('cleared', 'halted')"
+        ),
+        {"epoch": epoch, "at": settled_at},
+    )
+
+
+def read_epoch(connection: Connection, epoch: int) -> EpochRow | None:
+    """The epoch's row, None if it has none yet."""
+    names = ", ".join(EpochRow.__struct_fields__)
+    found = connection.execute(
+        text(f"SELECT {names} FROM market_epochs WHERE epoch = :epoch"),  # noqa: S608
+        {"epoch": epoch},
+    ).one_or_none()
+    return None if found is None else EpochRow(**found._mapping)
+
+
+def read_clearing(connection: Connection, epoch: int) -> ClearingFrames:
+    """The frames of an epoch's clearing; empty ones where nothing was traded or cleared."""
+    return ClearingFrames(
+        **{
+            table: read_frame(
+                connection,
+                f"SELECT {', '.join(schema)} FROM {quoted(table)} WHERE epoch = :epoch ORDER BY {key}",  # noqa: S608
+                {"epoch": epoch},
+                schema,
+            )
+            for table, (schema, key) in TABLES.items()
+        }
+    )
+
+
+def priced_history(connection: Connection, zone_id: int, before_epoch: int, count: int) -> list[int]:
+    """The zone's prices in its last `count` priced epochs before `before_epoch`, newest first (the halt bound).
+
+    A halted epoch has no trades and so no price that counts.
+    """
+    rows = connection.execute(
+        text(
+            "SELECT price_uthb_per_kwh FROM zone_results JOIN market_epochs USING (epoch) WHERE zone_id = :zone "
+            "AND epoch < :before AND price_uthb_per_kwh IS NOT NULL AND NOT halted ORDER BY epoch DESC LIMIT :count"
+        ),
+        {"zone": zone_id, "before": before_epoch, "count": count},
+    )
+    return [int(price) for (price,) in rows]

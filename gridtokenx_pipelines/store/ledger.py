@@ -1,0 +1,271 @@
+"""The ledger in Postgres: runs in order without gaps, balances, entries, double-entry rows.
+
+Belongs here: SQL on `runs`, `settlements`, `meter_settlements`, `balances`, `market_accounts`, `ledger_entries`. Does
+not belong here: arithmetic of runs (settlement/ledger.py), deposits (deposits.py). A booking is computed and written
+in one transaction: `state_before` takes the ledger's lock, `book` writes what was computed from that state.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import polars as pl
+from sqlalchemy import Connection, text
+
+from gridtokenx_pipelines.settlement.batches import RunPlan
+from gridtokenx_pipelines.settlement.frames import (
+    BALANCES,
+    LATE,
+    METER_ENTRIES,
+    WALLET_ENTRIES,
+    Booking,
+    MarketAccounts,
+)
+from gridtokenx_pipelines.store.energy import conclude_corrections
+from gridtokenx_pipelines.store.postgres import copy_in, read_frame, upsert
+
+LEDGER_LOCK = 0x6C65_6467_6572  # "ledger"
+
+
+class StaleBookingError(RuntimeError):
+    """A booking made from a state that is no longer the ledger's last one."""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What a booking with `seq` is computed from: everything after seq − 1, deposits included."""
+
+    seq: int
+    balances: pl.DataFrame
+    accounts: MarketAccounts
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A booked run; `new` is False where it was booked before."""
+
+    seq: int
+    epoch: int
+    run: int
+    kind: int
+    status: str
+    new: bool = False
+
+
+def state_before(connection: Connection) -> State:
+    """The state that the next run is booked on; holds the ledger's lock until the transaction ends."""
+    lock_ledger(connection)
+    last = connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one()
+    return State(seq=int(last) + 1, balances=balances(connection), accounts=market_accounts(connection))
+
+
+def balances(connection: Connection) -> pl.DataFrame:
+    """Balances of all households, by wallet."""
+    return read_frame(
+        connection, "SELECT owner, grid_wh, thbc_uthb, debt_uthb FROM balances ORDER BY owner", schema=BALANCES
+    )
+
+
+def market_accounts(connection: Connection) -> MarketAccounts:
+    """Balances of the market's own accounts."""
+    rows = {
+        name: (grid, cash)
+        for name, grid, cash in connection.execute(text("SELECT account, grid_wh, thbc_uthb FROM market_accounts"))
+    }
+    return MarketAccounts(
+        supplier_grid_wh=rows["supplier"][0],
+        supplier_thbc_uthb=rows["supplier"][1],
+        platform_thbc_uthb=rows["platform"][1],
+        grid_operator_thbc_uthb=rows["grid_operator"][1],
+    )
+
+
+def runs_of(connection: Connection, epoch: int) -> list[Run]:
+    """Runs booked for an epoch, in order of run."""
+    found = connection.execute(
+        text("SELECT seq, epoch, run, kind, status FROM runs WHERE epoch = :epoch ORDER BY run"), {"epoch": epoch}
+    )
+    return [Run(**each._mapping) for each in found]
+
+
+def open_runs(connection: Connection) -> list[Run]:
+    """Runs not finalised yet, in order of seq: what a restart has to bring to the chain."""
+    found = connection.execute(
+        text("SELECT seq, epoch, run, kind, status FROM runs WHERE status IN ('booked', 'attested') ORDER BY seq")
+    )
+    return [Run(**each._mapping) for each in found]
+
+
+def next_run(connection: Connection, epoch: int) -> int:
+    """The number that the next run of an epoch gets."""
+    return max((each.run for each in runs_of(connection, epoch)), default=-1) + 1
+
+
+def book(connection: Connection, booking: Booking, cause: str = "") -> Run:
+    """Write a booking; returns the run that is there if (epoch, run), or the epoch's late run, is booked already.
+
+    Corrections of a resettlement are concluded with it. Raises StaleBookingError if the booking was not made from the
+    present state: then read `state_before` again, in the same transaction as `book`.
+    """
+    lock_ledger(connection)
+    for each in runs_of(connection, booking.epoch):
+        if each.run == booking.run or (booking.kind == LATE and each.kind == LATE):
+            return each
+    last = int(connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one())
+    if booking.seq != last + 1:
+        raise StaleBookingError(
+            f"booking has seq {booking.seq}, next is {last + 1}; compute it from state_before again"
+        )
+    _require_present_state(connection, booking)
+    connection.execute(
+        text("INSERT INTO runs (seq, epoch, run, kind, cause) VALUES (:seq, :epoch, :run, :kind, :cause)"),
+        {"seq": booking.seq, "epoch": booking.epoch, "run": booking.run, "kind": booking.kind, "cause": cause},
+    )
+    copy_in(connection, "settlements", booking.wallet_entries)
+    copy_in(connection, "meter_settlements", booking.meter_entries)
+    copy_ledger_rows(connection, booking.ledger_rows, booking.seq, booking.epoch)
+    touched = booking.wallet_entries.select(
+        pl.col("wallet").alias("owner"),
+        pl.col("grid_after_wh").alias("grid_wh"),
+        pl.col("thbc_after_uthb").alias("thbc_uthb"),
+        pl.col("debt_after_uthb").alias("debt_uthb"),
+        "seq",
+    )
+    upsert(connection, "balances", touched, ("owner",))
+    _write_accounts(connection, booking.accounts, booking.seq)
+    connection.execute(
+        text("UPDATE market_epochs SET seq = :seq WHERE epoch = :epoch AND :run = 0"),
+        {"seq": booking.seq, "epoch": booking.epoch, "run": booking.run},
+    )
+    if booking.corrections is not None:
+        conclude_corrections(connection, booking.corrections, booking.seq, booking.epoch)
+    return Run(seq=booking.seq, epoch=booking.epoch, run=booking.run, kind=booking.kind, status="booked", new=True)
+
+
+def save_plan(connection: Connection, plan: RunPlan) -> None:
+    """Store the plan of a booked run; the same plan again changes nothing, another one raises ValueError."""
+    found = connection.execute(
+        text("SELECT root, metering_root FROM runs WHERE seq = :seq AND epoch = :epoch AND run = :run"),
+        {"seq": plan.seq, "epoch": plan.epoch, "run": plan.run},
+    ).one_or_none()
+    if found is None:
+        raise ValueError(f"run {plan.run} of epoch {plan.epoch} with seq {plan.seq} is not booked; book it first")
+    if found[0] is not None and (found[0], found[1]) != (plan.root, plan.metering_root):
+        raise ValueError(
+            f"run {plan.run} of epoch {plan.epoch} has root {found[0].hex()}, the new plan has {plan.root.hex()}; "
+            "what was planned once is what settles: audit the epoch's inputs"
+        )
+    connection.execute(
+        text(
+            "UPDATE runs SET header = :header, metering_root = :metering, root = :root, plan = :plan WHERE seq = :seq"
+        ),
+        {
+            "header": plan.header,
+            "metering": plan.metering_root,
+            "root": plan.root,
+            "plan": plan.encode(),
+            "seq": plan.seq,
+        },
+    )
+
+
+def plan_of(connection: Connection, epoch: int, run: int) -> RunPlan | None:
+    """The stored plan of a run, None if it has none yet."""
+    raw = connection.execute(
+        text("SELECT plan FROM runs WHERE epoch = :epoch AND run = :run"), {"epoch": epoch, "run": run}
+    ).scalar()
+    return None if raw is None else RunPlan.decode(raw)
+
+
+def set_status(connection: Connection, seq: int, status: str) -> None:
+    """Advance a run: booked → attested → finalised; never back."""
+    connection.execute(
+        text(
+            "UPDATE runs SET status = :status WHERE seq = :seq AND "
+            "(status = 'booked' AND :status IN ('attested', 'finalised') "
+            "OR status = 'attested' AND :status = 'finalised')"
+        ),
+        {"seq": seq, "status": status},
+    )
+
+
+def wallet_entries(connection: Connection, first_epoch: int, last_epoch: int) -> pl.DataFrame:
+    """Wallet entries of all runs of a range of epochs, both ends included, by seq and wallet."""
+    return _entries(connection, "settlements", WALLET_ENTRIES, "wallet", (first_epoch, last_epoch))
+
+
+def meter_entries(connection: Connection, first_epoch: int, last_epoch: int) -> pl.DataFrame:
+    """Meter entries of all runs of a range of epochs, both ends included, by seq and meter."""
+    return _entries(connection, "meter_settlements", METER_ENTRIES, "meter_id", (first_epoch, last_epoch))
+
+
+def _entries(connection: Connection, table: str, schema: pl.Schema, key: str, epochs: tuple[int, int]) -> pl.DataFrame:
+    columns = ", ".join(schema)
+    return read_frame(
+        connection,
+        f"SELECT {columns} FROM {table} WHERE epoch BETWEEN :first AND :last ORDER BY seq, {key}",  # noqa: S608
+        {"first": epochs[0], "last": epochs[1]},
+        schema,
+    )
+
+
+def ledger_balances(connection: Connection) -> dict[tuple[str, str], int]:
+    """Σ debit − Σ credit per (account, unit) over all double-entry rows, accounts at 0 left out."""
+    found = connection.execute(
+        text(
+            "SELECT account, unit, sum(amount)::bigint FROM ("
+            "SELECT debit AS account, unit, amount FROM ledger_entries UNION ALL "
+            "SELECT credit, unit, -amount FROM ledger_entries) moved GROUP BY account, unit HAVING sum(amount) <> 0"
+        )
+    )
+    return {(account, unit): int(amount) for account, unit, amount in found}
+
+
+def lock_ledger(connection: Connection) -> None:
+    """Hold the ledger for this transaction; whoever else books or deposits waits."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LEDGER_LOCK})
+
+
+def copy_ledger_rows(connection: Connection, rows: pl.DataFrame, seq: int, epoch: int) -> None:
+    """Append double-entry rows (LEDGER_ROWS) of a run, or of what came after run `seq`."""
+    key = [pl.lit(seq, pl.Int64).alias("seq"), pl.lit(epoch, pl.Int64).alias("epoch")]
+    copy_in(connection, "ledger_entries", rows.select(*key, *rows.columns))
+
+
+def _write_accounts(connection: Connection, accounts: MarketAccounts, seq: int) -> None:
+    rows = pl.DataFrame(
+        [
+            ("supplier", accounts.supplier_grid_wh, accounts.supplier_thbc_uthb, seq),
+            ("platform", 0, accounts.platform_thbc_uthb, seq),
+            ("grid_operator", 0, accounts.grid_operator_thbc_uthb, seq),
+        ],
+        schema=["account", "grid_wh", "thbc_uthb", "seq"],
+        orient="row",
+    )
+    upsert(connection, "market_accounts", rows, ("account",))
+
+
+def _require_present_state(connection: Connection, booking: Booking) -> None:
+    """Every touched wallet must stand in the database where its entry starts (a deposit may have come between)."""
+    moved = booking.wallet_entries.select(
+        pl.col("wallet").alias("owner"),
+        (
+            pl.col("grid_after_wh") - pl.col("minted_wh") + pl.col("burned_wh") - pl.col("traded_wh")
+            + pl.col("bought_back_wh") - pl.col("returned_wh")
+        ).alias("grid_before"),
+        (
+            pl.col("thbc_after_uthb") + pl.col("cost_uthb") - pl.col("proceeds_uthb") - pl.col("buy_back_uthb")
+            - pl.col("refund_uthb") + pl.col("debt_repaid_uthb") + pl.col("paid_to_supplier_uthb")
+        ).alias("thbc_before"),
+        (pl.col("debt_after_uthb") - pl.col("debt_delta_uthb")).alias("debt_before"),
+    )  # fmt: skip
+    present = moved.join(balances(connection), on="owner", how="left").with_columns(
+        pl.col("grid_wh", "thbc_uthb", "debt_uthb").fill_null(0)
+    )
+    other = present.filter(
+        (pl.col("grid_before") != pl.col("grid_wh"))
+        | (pl.col("thbc_before") != pl.col("thbc_uthb"))
+        | (pl.col("debt_before") != pl.col("debt_uthb"))
+    )
+    if other.height:
+        raise StaleBookingError(
+            f"{other.height} wallets don't stand where the booking starts, such as {other.row(0, named=True)}; "
+            "compute it from state_before, in the same transaction"
+        )

@@ -1,0 +1,88 @@
+"""Signed orders: what the intake wrote, what a book takes, what became of them.
+
+Belongs here: SQL on `orders`. Does not belong here: judging an order (market/intake.py) or building a book.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+from sqlalchemy import Connection, text
+
+from gridtokenx_pipelines.settlement.batches import SignedOrder
+from gridtokenx_pipelines.store.postgres import copy_in, read_frame, upsert
+
+ORDERS = {
+    "order_id": pl.Binary,
+    "wallet": pl.String,
+    "zone_id": pl.Int64,
+    "meter_id": pl.String,
+    "side": pl.Int64,
+    "energy_wh": pl.Int64,
+    "limit_uthb_per_kwh": pl.Int64,
+    "epoch": pl.Int64,
+    "nonce": pl.Int64,
+    "placed_at_us": pl.Int64,
+    "certificate_id": pl.Binary,
+    "is_mandate": pl.Boolean,
+    "broker_us": pl.Int64,
+}
+
+
+def save_orders(connection: Connection, orders: pl.DataFrame) -> int:
+    """Insert orders; an order id that is there is kept, whatever comes later. Returns the new rows."""
+    return upsert(connection, "orders", orders, ("order_id",), update=False)
+
+
+def cancel(connection: Connection, order_id: bytes, cancelled_at_us: int) -> bool:
+    """Mark a pending order cancelled; False if there is none."""
+    result = connection.execute(
+        text(
+            "UPDATE orders SET status = 'cancelled', cancelled_at_us = :at WHERE order_id = :id AND status = 'pending'"
+        ),
+        {"id": order_id, "at": cancelled_at_us},
+    )
+    return result.rowcount == 1
+
+
+def orders_of(connection: Connection, epoch: int) -> pl.DataFrame:
+    """Admitted orders of an epoch, by id: neither cancelled nor rejected (also after it cleared: the book's input)."""
+    return read_frame(
+        connection,
+        "SELECT order_id, wallet, zone_id, meter_id, side, energy_wh, limit_uthb_per_kwh, epoch, nonce, placed_at_us, "
+        "certificate_id, is_mandate, broker_us FROM orders WHERE epoch = :epoch "
+        "AND status NOT IN ('cancelled', 'rejected') ORDER BY order_id",
+        {"epoch": epoch},
+        ORDERS,
+    )
+
+
+def signed_orders(connection: Connection, epoch: int) -> tuple[SignedOrder, ...]:
+    """The signed bytes of an epoch's filled orders, as `plan_run` takes them."""
+    rows = connection.execute(
+        text(
+            "SELECT o.wallet, o.message, o.signature FROM fills f JOIN orders o USING (order_id) "
+            "WHERE f.epoch = :epoch AND o.epoch = :epoch AND o.message IS NOT NULL ORDER BY o.wallet, o.order_id"
+        ),
+        {"epoch": epoch},
+    )
+    return tuple(
+        SignedOrder(wallet=wallet, message=message, signature=signature) for wallet, message, signature in rows
+    )
+
+
+def conclude(connection: Connection, epoch: int, fills: pl.DataFrame) -> None:
+    """After clearing: orders of the epoch become filled, partly filled or expired, by what `fills` says."""
+    connection.exec_driver_sql(
+        "CREATE TEMP TABLE IF NOT EXISTS filled (order_id BYTEA, filled_wh BIGINT) ON COMMIT DROP"
+    )
+    connection.exec_driver_sql("TRUNCATE filled")
+    copy_in(connection, "filled", fills.select("order_id", "filled_wh"))
+    connection.execute(
+        text(
+            "UPDATE orders o SET status = CASE WHEN f.filled_wh IS NULL THEN 'expired' "
+            "WHEN f.filled_wh >= o.energy_wh THEN 'filled' ELSE 'partly_filled' END "
+            "FROM orders mine LEFT JOIN filled f USING (order_id) WHERE o.order_id = mine.order_id "
+            "AND o.epoch = :epoch AND o.status NOT IN ('cancelled', 'rejected')"
+        ),
+        {"epoch": epoch},
+    )

@@ -1,0 +1,58 @@
+"""How far the flows have come, and so which epochs are complete.
+
+Belongs here: SQL on `stream_progress`. Does not belong here: what moves a watermark (ticks only: metering/, market/).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, text
+
+FLOWS = ("telemetry", "orders")
+
+
+def save_progress(
+    connection: Connection,
+    flow: str,
+    partition: int,
+    *,
+    partitions: int,
+    watermark_us: int | None = None,
+    closed_epoch: int | None = None,
+    offset: int | None = None,
+) -> None:
+    """Write a partition's progress; a replay's lower values never take it back (except `partitions`)."""
+    connection.execute(
+        text(
+            'INSERT INTO stream_progress AS old (flow, partition, partitions, watermark_us, closed_epoch, "offset") '
+            "VALUES (:flow, :partition, :partitions, :watermark, :closed, :offset) "
+            "ON CONFLICT (flow, partition) DO UPDATE SET partitions = EXCLUDED.partitions, "
+            "watermark_us = GREATEST(old.watermark_us, EXCLUDED.watermark_us), "
+            "closed_epoch = GREATEST(old.closed_epoch, EXCLUDED.closed_epoch), "
+            '"offset" = GREATEST(old."offset", EXCLUDED."offset")'
+        ),
+        {
+            "flow": flow,
+            "partition": partition,
+            "partitions": partitions,
+            "watermark": watermark_us,
+            "closed": closed_epoch,
+            "offset": offset,
+        },
+    )
+
+
+def complete_through(engine: Engine) -> int | None:
+    """The last complete epoch: closed by every telemetry partition, its gate passed in every orders partition.
+
+    None while a partition of either flow has not reported or closed anything yet.
+    """
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT flow, count(*) = max(partitions) AND count(closed_epoch) = count(*), min(closed_epoch) "
+                "FROM stream_progress WHERE flow IN ('telemetry', 'orders') GROUP BY flow"
+            )
+        ).fetchall()
+    if len(rows) < len(FLOWS) or not all(whole for _, whole, _ in rows):
+        return None
+    return min(int(closed) for _, _, closed in rows)
