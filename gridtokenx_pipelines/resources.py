@@ -1,27 +1,41 @@
 """Resources: the one thing that assets, checks and sensors are handed, and how it is opened.
 
 Belongs here: Dagster's configurable shell around the services. Does not belong here: reading the environment
-(config.py) or what the services do. Nothing is connected before a step or sensor asks.
+(config.py) or what the services do. Nothing is read or connected before a step or sensor asks for `services`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
 
 
 class Settlement(dg.ConfigurableResource):
-    """Opens the settlement services. `environment` replaces the process's own; empty, the process's is read."""
+    """The settlement services. `environment` replaces the process's own; empty, the process's is read."""
 
     environment: dict[str, str] = {}  # noqa: RUF012 - a config field with its default, copied by Dagster
 
+    _stack: ExitStack | None = PrivateAttr(default=None)
+    _services: Services | None = PrivateAttr(default=None)
+
     @contextmanager
-    def open(self) -> Iterator[Services]:
-        """Services for one step: connections are closed at its end. Raises ConfigError for a setting of no use."""
-        with open_services(Settings.from_env(self.environment or None)) as services:
-            yield services
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Settlement]:
+        """Keep the connections for all steps of an in-process run, and close them at its end."""
+        with ExitStack() as stack:
+            self._stack, self._services = stack, None
+            yield self
+
+    @property
+    def services(self) -> Services:
+        """The services, opened at the first use. Raises ConfigError for a setting that can't be used."""
+        if self._stack is None:
+            raise RuntimeError("settlement services were asked for outside a run; use open_services(settings) there")
+        if self._services is None:
+            self._services = self._stack.enter_context(open_services(Settings.from_env(self.environment or None)))
+        return self._services

@@ -25,8 +25,7 @@ def catch_up_schedule(context: dg.ScheduleEvaluationContext, settlement: Settlem
     """A failed epoch is tried again here, at most once a quarter of an hour."""
     if market_is_busy(context.instance):
         return dg.SkipReason("a run of this market is going on")
-    with settlement.open() as services:
-        waiting = progress.complete_unsettled_epochs(services, limit=MAX_EPOCHS_PER_RUN)
+    waiting = progress.complete_unsettled_epochs(settlement.services, limit=MAX_EPOCHS_PER_RUN)
     if not waiting:
         return dg.SkipReason("nothing was missed")
     return settlement_request(waiting)

@@ -50,8 +50,7 @@ def completion_sensor(context: dg.SensorEvaluationContext, settlement: Settlemen
     """Key = epoch (or range), so that an epoch whose run failed is left to the schedule and the operator."""
     if market_is_busy(context.instance):
         return dg.SkipReason("a run of this market is going on")
-    with settlement.open() as services:
-        waiting = progress.complete_unsettled_epochs(services, limit=MAX_EPOCHS_PER_RUN)
+    waiting = progress.complete_unsettled_epochs(settlement.services, limit=MAX_EPOCHS_PER_RUN)
     if not waiting:
         return dg.SkipReason("no complete epoch waits for settlement")
     return dg.SensorResult(run_requests=[settlement_request(waiting)])
@@ -67,8 +66,7 @@ def correction_sensor(context: dg.SensorEvaluationContext, settlement: Settlemen
     """One run per later epoch with waiting corrections; the key counts them, so that new ones start another."""
     if market_is_busy(context.instance):
         return dg.SkipReason("a run of this market is going on")
-    with settlement.open() as services:
-        waiting = progress.epochs_with_corrections(services)
+    waiting = progress.epochs_with_corrections(settlement.services)
     waiting = {epoch: count for epoch, count in waiting.items() if EPOCHS.has_partition_key(key_of(epoch))}
     if not waiting:
         return dg.SkipReason("no correction of settled epochs waits")

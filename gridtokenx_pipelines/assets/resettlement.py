@@ -27,8 +27,7 @@ ASSET = "resettlement_receipts"
 )
 def resettlement_receipts(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Book, plan and settle the corrections of these epochs."""
-    with settlement.open() as services:
-        show(context, ASSET, resettlement.resettle_epochs(services, epochs_of(context.partition_keys)))
+    show(context, ASSET, resettlement.resettle_epochs(settlement.services, epochs_of(context.partition_keys)))
 
 
 ASSETS = (resettlement_receipts,)

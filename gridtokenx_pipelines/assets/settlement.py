@@ -48,8 +48,7 @@ def _traits(stage: str, *kinds: str) -> dict[str, Any]:
 )
 def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Freeze the epoch's rows as a frame."""
-    with settlement.open() as services:
-        show(context, "net_energy", energy.collect(services, epochs_of(context.partition_keys)))
+    show(context, "net_energy", energy.collect(settlement.services, epochs_of(context.partition_keys)))
 
 
 @dg.multi_asset(
@@ -76,8 +75,7 @@ def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> Non
 )
 def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) -> Iterator[Any]:
     """Epoch by epoch in order: book, its checks, clearing, its checks, commit; stops before the first bad epoch."""
-    with settlement.open() as services:
-        outcome = clearing.clear_epochs(services, epochs_of(context.partition_keys))
+    outcome = clearing.clear_epochs(settlement.services, epochs_of(context.partition_keys))
     show(context, "order_book", outcome.books)
     yield from check_results("order_book", book_inspection.CHECKS, outcome.book_verdicts)
     show(context, "clearing_results", outcome.results)
@@ -98,8 +96,7 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
 )
 def mint_instructions(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Plan every booked run of the epochs."""
-    with settlement.open() as services:
-        show(context, "mint_instructions", instructions.plan_epochs(services, epochs_of(context.partition_keys)))
+    show(context, "mint_instructions", instructions.plan_epochs(settlement.services, epochs_of(context.partition_keys)))
 
 
 @dg.asset(
@@ -110,8 +107,7 @@ def mint_instructions(context: dg.AssetExecutionContext, settlement: Settlement)
 )
 def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Settle every planned run, in the order of its seq."""
-    with settlement.open() as services:
-        show(context, "settlement_receipts", receipts.settle_epochs(services, epochs_of(context.partition_keys)))
+    show(context, "settlement_receipts", receipts.settle_epochs(settlement.services, epochs_of(context.partition_keys)))
 
 
 @dg.asset(
@@ -122,8 +118,7 @@ def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlemen
 )
 def epoch_statement(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Write the statements."""
-    with settlement.open() as services:
-        show(context, "epoch_statement", statements.write(services, epochs_of(context.partition_keys)))
+    show(context, "epoch_statement", statements.write(settlement.services, epochs_of(context.partition_keys)))
 
 
 ASSETS = (net_energy, clear_in_order, mint_instructions, settlement_receipts, epoch_statement)

@@ -26,8 +26,7 @@ def _specs(asset: str, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
 @dg.multi_asset_check(specs=_specs("net_energy", energy_inspection.CHECKS))
 def net_energy_checks(context: dg.AssetCheckExecutionContext, settlement: Settlement) -> Iterator[dg.AssetCheckResult]:
     """Before a book is made: presence, continuity, zone balance, rating."""
-    with settlement.open() as services:
-        found = energy.inspect_epochs(services, epochs_of(context.partition_keys))
+    found = energy.inspect_epochs(settlement.services, epochs_of(context.partition_keys))
     yield from check_results("net_energy", energy_inspection.CHECKS, found)
 
 
@@ -36,8 +35,7 @@ def mint_instructions_checks(
     context: dg.AssetCheckExecutionContext, settlement: Settlement
 ) -> Iterator[dg.AssetCheckResult]:
     """Before anything is sent: energy closes, every fill is in one batch, batches fit a transaction."""
-    with settlement.open() as services:
-        found = instructions.inspect_epochs(services, epochs_of(context.partition_keys))
+    found = instructions.inspect_epochs(settlement.services, epochs_of(context.partition_keys))
     yield from check_results("mint_instructions", instructions_inspection.CHECKS, found)
 
 
@@ -46,8 +44,7 @@ def settlement_receipts_checks(
     context: dg.AssetCheckExecutionContext, settlement: Settlement
 ) -> Iterator[dg.AssetCheckResult]:
     """Before statements go out: every batch confirmed, chain and ledger equal, sums zero."""
-    with settlement.open() as services:
-        found = receipts.inspect_epochs(services, epochs_of(context.partition_keys))
+    found = receipts.inspect_epochs(settlement.services, epochs_of(context.partition_keys))
     yield from check_results("settlement_receipts", receipts_inspection.CHECKS, found)
 
 

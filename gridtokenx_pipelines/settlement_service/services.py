@@ -1,0 +1,82 @@
+"""What every stage is handed: stores, rules, the chain and its keys, explicit and frozen.
+
+Belongs here: gathering them from settings, and closing them. Does not belong here: what a stage does with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Engine
+
+from gridtokenx_pipelines.chain.client import ChainClient
+from gridtokenx_pipelines.chain.signer import FileSigner, Signer
+from gridtokenx_pipelines.config import ConfigError, Settings
+from gridtokenx_pipelines.market.rules import Network, Rules
+from gridtokenx_pipelines.store.parquet import ParquetStore
+from gridtokenx_pipelines.store.postgres import engine as make_engine
+
+RELAYER_KEY, ORACLE_KEYS = "relayer.json", "oracle-*.json"
+Data = TypeVar("Data", Rules, Network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The surroundings of a stage. `oracles` are the keys this process attests with, in the order of their files."""
+
+    engine: Engine
+    parquet: ParquetStore
+    rules: Rules
+    network: Network
+    mechanism: str
+    client: ChainClient
+    authority: Signer
+    relayer: Signer
+    oracles: tuple[Signer, ...]
+
+
+@contextmanager
+def open_services(settings: Settings) -> Iterator[Services]:
+    """Services of these settings, closed at the end. Raises ConfigError for a file that can't be used."""
+    rules = read_data(settings.rules_path, Rules, "GRIDTOKENX_RULES_PATH")
+    if rules.network_id != settings.network_id:
+        raise ConfigError(
+            "network_id in the rules", rules.network_id, f"{settings.network_id} ({settings.network})", "use its rules"
+        )
+    oracle_files = sorted(settings.keys_dir.glob(ORACLE_KEYS))
+    if not oracle_files:
+        raise ConfigError(
+            "GRIDTOKENX_KEYS_DIR", str(settings.keys_dir), f"a folder with {ORACLE_KEYS}", "put keys there"
+        )
+    engine = make_engine(settings.database_url)
+    client = ChainClient(settings.solana_rpc_url)
+    try:
+        yield Services(
+            engine=engine,
+            parquet=ParquetStore(settings.data_dir / "frames"),
+            rules=rules,
+            network=read_data(settings.network_path, Network, "GRIDTOKENX_ZONES_PATH"),
+            mechanism=settings.mechanism,
+            client=client,
+            authority=FileSigner(settings.authority_wallet_path),
+            relayer=FileSigner(settings.keys_dir / RELAYER_KEY),
+            oracles=tuple(map(FileSigner, oracle_files)),
+        )
+    finally:
+        client.close()
+        engine.dispose()
+
+
+def read_data(path: Path, kind: type[Data], setting: str) -> Data:
+    """A rules or network file. Raises ConfigError naming the setting, the file and what is wrong in it."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise ConfigError(setting, str(path), "a readable JSON file", f"write one ({error.strerror})") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(setting, str(path), f"a {kind.__name__} in JSON", f"correct it: {error}") from error
