@@ -1,0 +1,85 @@
+"""What traded energy costs and earns: energy, zone wheeling, fee, and the VAT inside them (domain §6).
+
+Belongs here: charges per wallet and epoch (uniform prices) or per order (pay-as-bid), and the VAT report.
+Does not belong here: prices (mechanisms), residuals and tariffs (settlement).
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from gridtokenx_pipelines.market import frames
+from gridtokenx_pipelines.units import BASIS_POINTS, WH_PER_KWH, ceil_div_expr, floor_div_expr
+
+NOTHING = pl.lit(0, pl.Int64)
+
+
+def charge(traded: pl.DataFrame, zones: pl.DataFrame, fee_bp: int) -> pl.DataFrame:
+    """Charges of each wallet, once per epoch: `traded` (wallet, zone_id, traded_wh; bought +, sold −) → frames.TRADED.
+
+    Bought b costs ⌈b(p + w)/1000⌉, of which ⌊b·p/1000⌋ is energy; sold s earns v = ⌊s·p/1000⌋ less ⌊v × fee⌋.
+    Raises ValueError if energy was traded in a zone without a price.
+    """
+    priced = traded.join(
+        zones.select("zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"), on="zone_id", how="left"
+    )
+    lacking = priced.filter((pl.col("traded_wh") != 0) & pl.col("price_uthb_per_kwh").is_null())
+    if lacking.height:
+        raise ValueError(f"zones {sorted(set(lacking['zone_id']))} traded without a price; clear them first")
+    price, wheeling = pl.col("price_uthb_per_kwh").fill_null(0), pl.col("zone_wheeling_uthb_per_kwh").fill_null(0)
+    bought, sold = pl.col("traded_wh").clip(lower_bound=0), (-pl.col("traded_wh")).clip(lower_bound=0)
+    return with_charges(
+        priced,
+        cost=ceil_div_expr(bought * (price + wheeling), WH_PER_KWH),
+        energy_cost=floor_div_expr(bought * price, WH_PER_KWH),
+        value=floor_div_expr(sold * price, WH_PER_KWH),
+        fee_bp=fee_bp,
+    ).sort("wallet")
+
+
+def with_charges(
+    traded: pl.DataFrame, *, cost: pl.Expr, energy_cost: pl.Expr, value: pl.Expr, fee_bp: int
+) -> pl.DataFrame:
+    """The charge columns from cost, energy cost and value: wheeling is the cost's rest, the fee rounds down."""
+    return (
+        traded.with_columns(cost_uthb=cost, energy_cost_uthb=energy_cost, value_uthb=value)
+        .with_columns(
+            zone_wheeling_uthb=pl.col("cost_uthb") - pl.col("energy_cost_uthb"),
+            fee_uthb=floor_div_expr(pl.col("value_uthb") * fee_bp, BASIS_POINTS),
+        )
+        .with_columns(proceeds_uthb=pl.col("value_uthb") - pl.col("fee_uthb"))
+        .select([pl.col(name).cast(kind) for name, kind in frames.TRADED.items()])
+    )
+
+
+def charge_per_order(orders: pl.DataFrame, fee_bp: int) -> pl.DataFrame:
+    """Pay-as-bid: charges on the floor of each order's exact sum, then added up per wallet.
+
+    `orders`: wallet, zone_id, side, filled_wh, value_exact (Σ Wh × price, in µTHB/1000), zone_wheeling_uthb_per_kwh.
+    """
+    buys = pl.col("side") == 0
+    value = floor_div_expr(pl.col("value_exact"), WH_PER_KWH)
+    wheeling = ceil_div_expr(pl.col("filled_wh") * pl.col("zone_wheeling_uthb_per_kwh"), WH_PER_KWH)
+    charged = with_charges(
+        orders.with_columns(traded_wh=pl.when(buys).then("filled_wh").otherwise(-pl.col("filled_wh"))),
+        cost=pl.when(buys).then(value + wheeling).otherwise(NOTHING),
+        energy_cost=pl.when(buys).then(value).otherwise(NOTHING),
+        value=pl.when(buys).then(NOTHING).otherwise(value),
+        fee_bp=fee_bp,
+    )
+    sums = [name for name in frames.TRADED if name not in ("wallet", "zone_id")]
+    return charged.group_by("wallet", "zone_id").agg(pl.col(sums).sum()).sort("wallet").select(list(frames.TRADED))
+
+
+def vat_uthb(charge_uthb: int, vat_bp: int) -> int:
+    """The VAT that a charge includes: ⌊charge × rate / (1 + rate)⌋."""
+    return charge_uthb * vat_bp // (BASIS_POINTS + vat_bp)
+
+
+def vat_report(traded: pl.DataFrame, vat_bp: int) -> pl.DataFrame:
+    """VAT per wallet inside what the market charges it: vat_wheeling_uthb, vat_fee_uthb."""
+    inside = [
+        floor_div_expr(pl.col(column) * vat_bp, BASIS_POINTS + vat_bp).alias(name)
+        for column, name in (("zone_wheeling_uthb", "vat_wheeling_uthb"), ("fee_uthb", "vat_fee_uthb"))
+    ]
+    return traded.select("wallet", *inside)

@@ -1,0 +1,144 @@
+"""The zonal problem as data: orders summed per zone, side and net limit, and links as directed arcs.
+
+Belongs here: the columns that the solver, the prices, the quantities and the checks of zonal coupling share.
+Does not belong here: solving or judging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gridtokenx_pipelines.market.mechanisms.outcome import ClearingError, Int64s, Orders
+from gridtokenx_pipelines.market.rules import Link, Network
+from gridtokenx_pipelines.units import PARTS_PER_MILLION
+
+BUY, SELL = 0, 1
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Arc(NamedTuple):
+    """One direction of a link between zone indexes; capacity and flow in sent Wh."""
+
+    link: Link
+    start: int
+    end: int
+    capacity_wh: int
+
+    @property
+    def kept_ppm(self) -> int:
+        """Parts per million of the sent energy that arrive."""
+        return PARTS_PER_MILLION - self.link.loss_ppm
+
+    @property
+    def wheeling(self) -> int:
+        """µTHB per sent kWh."""
+        return self.link.link_wheeling_uthb_per_kwh
+
+    def delivered_wh(self, sent_wh: int) -> int:
+        """⌊sent × (1 − loss)⌋."""
+        return sent_wh * self.kept_ppm // PARTS_PER_MILLION
+
+    def sent_for(self, delivered_wh: int) -> int:
+        """Least Wh to send so that exactly this much arrives."""
+        return -(-delivered_wh * PARTS_PER_MILLION // self.kept_ppm)
+
+    def price_at_end(self, price_at_start: Fraction) -> Fraction:
+        """Price at the end of the arc that makes sending over it neither gain nor lose."""
+        return (price_at_start + self.wheeling) * PARTS_PER_MILLION / self.kept_ppm
+
+    def price_at_start(self, price_at_end: Fraction) -> Fraction:
+        """The inverse of `price_at_end`."""
+        return price_at_end * self.kept_ppm / PARTS_PER_MILLION - self.wheeling
+
+
+class Problem(NamedTuple):
+    """Groups of orders (zone index, side, net limit, total Wh), in priority order per side, and arcs by link id.
+
+    `group_of` names each order row's group; within a group orders stand in priority order.
+    """
+
+    zones: tuple[int, ...]
+    zone: Int64s
+    side: Int64s
+    limit: Int64s
+    wh: Int64s
+    arcs: tuple[Arc, ...]
+    group_of: Int64s
+
+    @property
+    def n_zones(self) -> int:
+        """Number of zones."""
+        return len(self.zones)
+
+
+def problem_of(orders: Orders, network: Network) -> Problem:
+    """Sum up a book for coupling. Raises ClearingError for a network that can't be one."""
+    zones = tuple(sorted(zone.zone_id for zone in network.zones))
+    index = {zone: place for place, zone in enumerate(zones)}
+    if len(index) != len(zones):
+        raise ClearingError(f"network names a zone twice in {zones}; name each once")
+    arcs: list[Arc] = []
+    for link in sorted(network.links, key=lambda link: link.link_id):
+        if link.from_zone not in index or link.to_zone not in index or link.from_zone == link.to_zone:
+            raise ClearingError(f"link {link.link_id} joins {link.from_zone} and {link.to_zone}; name two of {zones}")
+        if not 0 <= link.loss_ppm < PARTS_PER_MILLION or link.link_wheeling_uthb_per_kwh < 0:
+            raise ClearingError(
+                f"link {link.link_id} had loss {link.loss_ppm} ppm and wheeling {link.link_wheeling_uthb_per_kwh}, "
+                "must lie in 0…999999 and not below 0"
+            )
+        start, end = index[link.from_zone], index[link.to_zone]
+        arcs += [Arc(link, start, end, link.capacity_forward_wh), Arc(link, end, start, link.capacity_backward_wh)]
+    key = np.stack([orders.side, np.where(orders.side == BUY, -orders.limit, orders.limit), orders.zone], axis=1)
+    # unique rows come out sorted by side, then price priority, then zone: a priority order of groups
+    groups, group_of = np.unique(key, axis=0, return_inverse=True)
+    wh = np.zeros(len(groups), np.int64)
+    group_of = group_of.reshape(-1).astype(np.int64)
+    np.add.at(wh, group_of, orders.wh)
+    side = groups[:, 0]
+    return Problem(
+        zones=zones,
+        zone=np.array([index[int(zone)] for zone in groups[:, 2]], np.int64),
+        side=side,
+        limit=np.where(side == BUY, -groups[:, 1], groups[:, 1]),
+        wh=wh,
+        arcs=tuple(arc for arc in arcs if arc.capacity_wh > 0),
+        group_of=group_of,
+    )
+
+
+class Areas:
+    """Union–find over zones: which are joined by the arcs added so far."""
+
+    def __init__(self, n_zones: int) -> None:
+        self._root = list(range(n_zones))
+
+    def find(self, zone: int) -> int:
+        """The area's representative: its lowest zone index."""
+        while self._root[zone] != zone:
+            zone = self._root[zone]
+        return zone
+
+    def join(self, arc: Arc) -> bool:
+        """Join both ends; False if they were joined already (the arc closes a cycle)."""
+        first, second = sorted((self.find(arc.start), self.find(arc.end)))
+        self._root[second] = first
+        return first != second
+
+    def members(self) -> list[list[int]]:
+        """Zone indexes per area, ascending."""
+        found: dict[int, list[int]] = {}
+        for zone in range(len(self._root)):
+            found.setdefault(self.find(zone), []).append(zone)
+        return [found[root] for root in sorted(found)]
+
+
+def forest(n_zones: int, arcs: Iterable[Arc]) -> tuple[Areas, list[bool]]:
+    """Areas joined by the arcs, and for each arc whether it belongs to the spanning forest (by the arcs' order)."""
+    areas = Areas(n_zones)
+    return areas, [areas.join(arc) for arc in arcs]

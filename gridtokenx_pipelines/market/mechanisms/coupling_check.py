@@ -1,0 +1,77 @@
+"""The strict check of a coupled result in integers: what a solver found is believed only after this (domain §5).
+
+Belongs here: balance per zone to the Wh, capacities, limits, complementary slackness. Does not belong here: repairing.
+Slackness is held to one µTHB a hop, and to one Wh a zone and for each lossy link at it: losses round down per link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gridtokenx_pipelines.market.mechanisms.coupling import BUY, Problem
+from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError
+from gridtokenx_pipelines.units import PARTS_PER_MILLION
+
+
+def check(problem: Problem, group_wh: Sequence[int], arc_wh: Sequence[int], prices: Sequence[int]) -> None:
+    """Raise ClearingCheckError unless fills, flows and whole prices (also of idle zones) are an equilibrium."""
+    _check_quantities(problem, group_wh, arc_wh)
+    _check_orders(problem, group_wh, prices, _slack_wh(problem))
+    _check_arcs(problem, arc_wh, prices)
+
+
+def _fail(what: str, value: object, bound: object) -> None:
+    raise ClearingCheckError(f"{what} was {value}, must be {bound}; the result is not committed, report the book")
+
+
+def _check_quantities(problem: Problem, group_wh: Sequence[int], arc_wh: Sequence[int]) -> None:
+    balance = [0] * problem.n_zones
+    for group, wh in enumerate(group_wh):
+        if not 0 <= wh <= problem.wh[group]:
+            _fail(f"fill of group {group}", wh, f"0…{problem.wh[group]} Wh")
+        balance[int(problem.zone[group])] += -wh if problem.side[group] == BUY else wh
+    used: set[int] = set()
+    for arc, sent in zip(problem.arcs, arc_wh, strict=True):
+        if not 0 <= sent <= arc.capacity_wh:
+            _fail(f"flow over link {arc.link.link_id}", sent, f"0…{arc.capacity_wh} Wh")
+        if sent and arc.link.link_id in used:
+            _fail(f"link {arc.link.link_id}", "sending both ways", "used in one direction an epoch")
+        if sent:
+            used.add(arc.link.link_id)
+        balance[arc.start] -= sent
+        balance[arc.end] += arc.delivered_wh(sent)
+    for zone, excess in zip(problem.zones, balance, strict=True):
+        if excess:
+            _fail(f"balance of zone {zone}", f"{excess} Wh", "0")
+
+
+def _slack_wh(problem: Problem) -> list[int]:
+    slack = [1] * problem.n_zones
+    for arc in problem.arcs:
+        if arc.link.loss_ppm:
+            slack[arc.start] += 1
+            slack[arc.end] += 1
+    return slack
+
+
+def _check_orders(problem: Problem, group_wh: Sequence[int], prices: Sequence[int], slack: Sequence[int]) -> None:
+    unserved = [0] * problem.n_zones
+    for group, wh in enumerate(group_wh):
+        zone, limit = int(problem.zone[group]), int(problem.limit[group])
+        gain = limit - prices[zone] if problem.side[group] == BUY else prices[zone] - limit
+        if wh and gain < 0:
+            _fail(f"net limit {limit} of a filled order in zone {problem.zones[zone]}", f"{-gain} µTHB worse", "met")
+        if gain >= 1:
+            unserved[zone] += int(problem.wh[group]) - wh
+    for zone, wh in enumerate(unserved):
+        if wh > slack[zone]:
+            _fail(f"energy left out at a gain in zone {problem.zones[zone]}", f"{wh} Wh", f"at most {slack[zone]} Wh")
+
+
+def _check_arcs(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int]) -> None:
+    for arc, sent in zip(problem.arcs, arc_wh, strict=True):
+        gain = prices[arc.end] * arc.kept_ppm - (prices[arc.start] + arc.wheeling) * PARTS_PER_MILLION
+        if gain > PARTS_PER_MILLION and sent < arc.capacity_wh:
+            _fail(f"flow over link {arc.link.link_id} that gains {gain} ppm µTHB/kWh", sent, f"{arc.capacity_wh} Wh")
+        if gain < -PARTS_PER_MILLION and sent > 0:
+            _fail(f"flow over link {arc.link.link_id} that loses {-gain} ppm µTHB/kWh", sent, "0 Wh")
