@@ -6,6 +6,7 @@ The `.so` files are those of programs/deploy. Compute units are exact: LiteSVM r
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -211,7 +212,7 @@ class Chain:
             )
 
 
-def leaf(
+def leaf(  # noqa: PLR0917 - in the order of the bytes
     program_name: str, kind: int, epoch: int, run: int, index: int, entries: bytes, accounts: Sequence[Pubkey] = ()
 ) -> bytes:
     """Leaf of abi.md, written out byte by byte so that it checks the programs' own."""
@@ -227,8 +228,6 @@ def batch_args(tree: MerkleTree, index: int, n: int, entries: bytes) -> dict[str
 
 
 def _events(logs: Sequence[str]) -> tuple[bytes, ...]:
-    from base64 import b64decode  # noqa: PLC0415
-
     head = "Program data: "
     return tuple(b64decode(line.removeprefix(head)) for line in logs if line.startswith(head))
 

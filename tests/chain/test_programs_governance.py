@@ -115,7 +115,9 @@ def test_the_guardian_pauses_once_for_a_week_and_the_authority_lifts_with_notice
     renewing = {"guardian_or_authority": DEPLOYER.pubkey()}
     chain.call("governance", "pause", renewing, signers=[DEPLOYER], program=3)
     assert state(chain)["paused_until"][3] == START + 15 * DAY
-    refused(chain, "Unauthorised", "governance", "unpause", {"authority": GUARDIAN.pubkey()}, signers=[GUARDIAN], program=3)
+    refused(
+        chain, "Unauthorised", "governance", "unpause", {"authority": GUARDIAN.pubkey()}, signers=[GUARDIAN], program=3
+    )
     chain.call("governance", "unpause", authority, signers=[DEPLOYER], program=3)
     assert state(chain)["paused_until"][3] == START + 8 * DAY + 3_600
     chain.call("governance", "pause", guardian, signers=[GUARDIAN], program=3)
@@ -133,7 +135,9 @@ def test_the_authority_is_handed_over_in_two_steps(chain: Chain):
     refused(chain, "NoPendingAuthority", "governance", "accept_authority", {"new": new.pubkey()}, signers=[new])
     chain.call("governance", "propose_authority", authority, signers=[DEPLOYER], new=new.pubkey())
     assert state(chain)["authority"] == DEPLOYER.pubkey()
-    refused(chain, "NoPendingAuthority", "governance", "accept_authority", {"new": STRANGER.pubkey()}, signers=[STRANGER])
+    refused(
+        chain, "NoPendingAuthority", "governance", "accept_authority", {"new": STRANGER.pubkey()}, signers=[STRANGER]
+    )
     chain.call("governance", "accept_authority", {"new": new.pubkey()}, signers=[new])
     assert (state(chain)["authority"], state(chain)["pending_authority"]) == (new.pubkey(), Pubkey.default())
     refused(chain, "Unauthorised", "governance", "unpause", authority, signers=[DEPLOYER], program=0)
@@ -156,7 +160,8 @@ def test_parameters_change_one_at_a_time_and_only_for_epochs_not_opened(chain: C
 
 
 @pytest.mark.parametrize(
-    "change", [{"fee_bp": 5_001}, {"price_max": 1 << 23}, {"price_min": 0}, {"price_min": 9_000_000}, {"halt_bound_bp": 10_001}]
+    "change",
+    [{"fee_bp": 5_001}, {"price_max": 1 << 23}, {"price_min": 0}, {"price_min": 9_000_000}, {"halt_bound_bp": 10_001}],
 )
 def test_a_parameter_outside_its_bound_is_refused(chain: Chain, change: dict):
     chain.plant("trading", "Market", addresses.market())

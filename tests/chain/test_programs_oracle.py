@@ -18,7 +18,9 @@ def chain() -> Chain:
     return fresh
 
 
-def attest(chain: Chain, oracle, root: bytes = ROOT, *, kind: int = METERING, epoch: int = EPOCH, run: int = 0) -> Receipt:
+def attest(
+    chain: Chain, oracle, root: bytes = ROOT, *, kind: int = METERING, epoch: int = EPOCH, run: int = 0
+) -> Receipt:
     accounts = {"oracle": oracle.pubkey(), "attestation": addresses.attestation(kind, epoch, run)}
     return chain.call("oracle", "attest", accounts, signers=[oracle], kind=kind, epoch=epoch, run=run, root=root)
 
@@ -58,7 +60,10 @@ def test_a_vote_may_be_replaced_until_then_and_the_event_says_so(chain: Chain):
     # discriminator ‖ source ‖ seq ‖ kind ‖ epoch ‖ run ‖ oracle ‖ root ‖ replaced ‖ final
     assert event[8:40] == bytes(addresses.attestation(METERING, EPOCH, 0))
     assert int.from_bytes(event[40:48], "little") == 1
-    assert event[48:] == bytes([METERING]) + EPOCH.to_bytes(4, "little") + bytes(2) + bytes(ORACLES[0].pubkey()) + ROOT + b"\1\0"
+    assert (
+        event[48:]
+        == bytes([METERING]) + EPOCH.to_bytes(4, "little") + bytes(2) + bytes(ORACLES[0].pubkey()) + ROOT + b"\1\0"
+    )
     attest(chain, ORACLES[1])
     assert state(chain)["is_final"] == 1
 

@@ -50,14 +50,18 @@ impl<const N: usize> Pack for [u8; N] {
     }
 }
 
+/// A field's name and its IDL type.
+#[cfg(not(any(target_os = "solana", target_arch = "bpf")))]
+pub type FieldInfo = (&'static str, fn() -> std::string::String);
+
 /// An event as the IDL shows it.
 pub struct EventInfo {
     pub name: &'static str,
     pub docs: &'static str,
     pub discriminator: u64,
-    /// (name, IDL type) after source and seq.
+    /// After source and seq.
     #[cfg(not(any(target_os = "solana", target_arch = "bpf")))]
-    pub fields: &'static [(&'static str, fn() -> std::string::String)],
+    pub fields: &'static [FieldInfo],
 }
 
 /// Writes one data log.

@@ -20,6 +20,8 @@ pub struct InstructionInfo {
     pub remaining: &'static str,
 }
 
+// `crate::instructions::<name>` is meant to be the program's, not this crate's.
+#[allow(clippy::crate_in_macro_def)]
 #[macro_export]
 macro_rules! instructions {
     ($($(#[doc = $doc:literal])* $name:ident ( $($arg:ident : $type:literal),* $(,)? )
@@ -67,6 +69,7 @@ pub fn outlined<'a>(
 }
 
 /// The entrypoint of a program, for on-chain builds without the `no-entrypoint` feature.
+#[allow(clippy::crate_in_macro_def)]
 #[macro_export]
 macro_rules! entrypoint {
     () => {

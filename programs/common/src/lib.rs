@@ -12,9 +12,9 @@ pub mod args;
 pub mod batch;
 pub mod errors;
 pub mod events;
-pub mod ids;
 #[cfg(not(any(target_os = "solana", target_arch = "bpf")))]
 pub mod idl;
+pub mod ids;
 pub mod instructions;
 pub mod layout;
 pub mod merkle;

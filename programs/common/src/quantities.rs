@@ -71,8 +71,9 @@ macro_rules! amounts {
 amounts!(Wh, MicroThb);
 
 impl PriceUthb {
-    /// What is paid: ⌈wh × price / 1000⌉. (2³² − 1)² + 999 < 2⁶⁴, so no check is needed.
+    /// What is paid: ⌈wh × price / 1000⌉. (2³² − 1)² + 999 < 2⁶⁴, so no check is needed; `div_ceil` would divide twice.
     #[inline(always)]
+    #[allow(clippy::manual_div_ceil)]
     pub const fn value_ceil(self, energy_wh: u32) -> MicroThb {
         MicroThb((self.0 as u64 * energy_wh as u64 + (WH_PER_KWH - 1)) / WH_PER_KWH)
     }
