@@ -88,6 +88,7 @@ class RegistryView:
     def __init__(self, records: Iterable[MeterRecord | GatewayRecord] = ()) -> None:
         self._meters: dict[str, list[MeterRecord]] = {}
         self._gateways: dict[bytes, list[GatewayRecord]] = {}
+        self.version = 0  # counts records, so that what is derived from the view knows when to be derived anew
         for record in records:
             self.add(record)
 
@@ -102,6 +103,7 @@ class RegistryView:
 
     def add(self, record: MeterRecord | GatewayRecord) -> None:
         """Take a record in; one of the same effective epoch replaces the former. Raises RegistryError."""
+        self.version += 1
         if isinstance(record, GatewayRecord):
             _put(self._gateways.setdefault(record.key, []), record)
             return
@@ -125,6 +127,10 @@ class RegistryView:
         if len(records) == 1:
             return records[0]
         return records[max(bisect_right(records, epoch, key=_effective) - 1, 0)]
+
+    def records(self, meter_id: str) -> tuple[MeterRecord, ...]:
+        """All of a meter's records by effective epoch."""
+        return tuple(self._meters.get(meter_id, ()))
 
     def is_gateway(self, key: bytes, epoch: int) -> bool:
         """Whether ticks under that key count in an epoch."""

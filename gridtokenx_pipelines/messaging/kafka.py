@@ -1,0 +1,214 @@
+"""Clients of the Kafka protocol: settings, waiting for the broker, reading a partition in batches, sending.
+
+Belongs here: confluent-kafka and its traps. Does not belong here: what the records mean. Offsets live in the flow's
+recovery store, so readers assign partitions themselves and never commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from gridtokenx_pipelines.messaging.topics import MAX_MESSAGE_BYTES
+from gridtokenx_pipelines.metering.readings import Raw, headers_of
+
+LOG = logging.getLogger(__name__)
+QUIET = {"log_level": 0}  # librdkafka would print to stderr; its errors come to us by error_cb
+BEGINNING = OFFSET_BEGINNING
+
+
+class BrokerError(RuntimeError):
+    """The broker can't be reached, lacks a topic, or refused a record: names what, and the remedy."""
+
+
+class OffsetAgedOutError(BrokerError):
+    """The next record to read is no longer kept: going on would skip data."""
+
+
+def _report(error: KafkaError) -> None:
+    LOG.warning("broker: %s", error.str())
+
+
+def producer_settings(brokers: str) -> dict[str, object]:
+    """Idempotent, acknowledged by all in-sync replicas, compressed; short linger for latency."""
+    return {
+        "bootstrap.servers": brokers,
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "zstd",
+        "linger.ms": 5,
+        "message.max.bytes": 2 * MAX_MESSAGE_BYTES,
+        "error_cb": _report,
+        **QUIET,
+    }
+
+
+def consumer_settings(brokers: str) -> dict[str, object]:
+    """No group, no commits, and an error instead of a jump when an offset has aged out."""
+    return {
+        "bootstrap.servers": brokers,
+        "group.id": "gridtokenx-flows",  # confluent-kafka asks for one even where none is used
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        # the mock broker holds an empty fetch this long whatever arrives meanwhile, so it bounds latency
+        "fetch.wait.max.ms": 20,
+        "fetch.message.max.bytes": 4 * MAX_MESSAGE_BYTES,
+        "error_cb": _report,
+        **QUIET,
+    }
+
+
+def wait_for_broker(brokers: str, timeout_seconds: float = 30) -> None:
+    """Return once the broker answers; raises BrokerError naming it after the time is up."""
+    client = Producer({"bootstrap.servers": brokers, **QUIET})
+    try:
+        client.list_topics(timeout=timeout_seconds)
+    except KafkaException as error:
+        raise BrokerError(
+            f"no Kafka broker answered at {brokers} within {timeout_seconds:g} s ({error.args[0].str()}); "
+            "start it or correct KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+
+
+def partitions_of(brokers: str, topic: str, timeout_seconds: float = 30) -> int:
+    """How many partitions a topic has; asking makes it where the broker does so. Raises BrokerError."""
+    client = Producer({"bootstrap.servers": brokers, **QUIET})
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            known = client.list_topics(topic, timeout=max(deadline - time.monotonic(), 0.1)).topics[topic]
+        except KafkaException as error:
+            raise BrokerError(f"topic {topic} at {brokers}: {error.args[0].str()}") from error
+        if known.error is None and known.partitions:
+            return len(known.partitions)
+        if time.monotonic() > deadline:
+            raise BrokerError(f"topic {topic} is not on {brokers}; create the topics first")
+        time.sleep(0.05)
+
+
+class PartitionReader:
+    """Reads one partition in batches from an offset on, without blocking unless asked to."""
+
+    def __init__(self, brokers: str, topic: str, partition: int, offset: int = BEGINNING) -> None:
+        self._topic, self._partition = topic, partition
+        self._consumer = Consumer(consumer_settings(brokers))
+        self.next_offset = offset
+        self._consumer.assign([TopicPartition(topic, partition, offset)])
+
+    def poll(self, most: int, timeout_seconds: float = 0.0) -> list[Raw]:
+        """The next records, at most `most`, maybe none. Raises OffsetAgedOutError or BrokerError."""
+        records = []
+        for message in self._consumer.consume(most, timeout_seconds):
+            error = message.error()
+            if error is not None:
+                self._raise(error)
+            else:
+                records.append(raw_of(message))
+        if records:
+            self.next_offset = records[-1].offset + 1
+        return records
+
+    def _raise(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise OffsetAgedOutError(
+                f"offset {self.next_offset} of {self._topic}/{self._partition} is no longer kept ({error.str()}); "
+                "restore the topic, or rebuild the flow from the archive with an empty recovery folder"
+            )
+        if error.fatal():
+            raise BrokerError(f"{self._topic}/{self._partition}: {error.str()}")
+        LOG.warning("%s/%s: %s", self._topic, self._partition, error.str())
+
+    def read_to(self, end: int, timeout_seconds: float = 30) -> list[Raw]:
+        """All records from here up to and without offset `end`. Raises BrokerError if they don't come in time."""
+        deadline = time.monotonic() + timeout_seconds
+        records: list[Raw] = []
+        while self.next_offset < end:
+            # asked for no more than there are: `consume` waits for all it was asked for
+            records += self.poll(min(5_000, end - max(self.next_offset, 0)), 0.2)
+            if self.next_offset < end and time.monotonic() > deadline:
+                raise BrokerError(
+                    f"{self._topic}/{self._partition} gave {len(records)} records, not all up to offset {end} within "
+                    f"{timeout_seconds:g} s; check the broker"
+                )
+        return records
+
+    def bounds(self, timeout_seconds: float) -> tuple[int, int]:
+        """Oldest kept offset and the one after the newest, as the broker says now. Raises BrokerError."""
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, self._partition), timeout=timeout_seconds
+            )
+        except KafkaException as error:
+            raise BrokerError(f"{self._topic}/{self._partition}: {error.args[0].str()}; check the broker") from error
+        return low, high
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+
+def raw_of(message: Message) -> Raw:
+    """A broker's message as the domain reads it; its time is the message's own, in µs."""
+    return Raw(
+        message.offset(),
+        message.timestamp()[1] * 1_000,
+        message.value() or b"",
+        headers_of(message.headers()),
+        message.key(),
+    )
+
+
+def read_range(brokers: str, place: tuple[str, int], first: int, last: int, timeout_seconds: float = 30) -> list[Raw]:
+    """All kept records of offsets first…last, both included, of place (topic, partition). Raises BrokerError."""
+    reader = PartitionReader(brokers, *place, first)
+    try:
+        return [record for record in reader.read_to(last + 1, timeout_seconds) if record.offset <= last]
+    finally:
+        reader.close()
+
+
+class Sender:
+    """An idempotent producer that counts what was refused; `flush` raises rather than lose a record."""
+
+    def __init__(self, brokers: str) -> None:
+        self._producer = Producer(producer_settings(brokers))
+        self._failed: list[str] = []
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Queue a record; blocks while the queue is full."""
+        place = {
+            name: given for name, given in (("partition", partition), ("timestamp", timestamp_ms)) if given is not None
+        }
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=list(headers), on_delivery=self._delivered, **place)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self._producer.poll(0)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append(f"{message.topic()}: {error.str()}")
+
+    def flush(self, timeout_seconds: float = 30) -> None:
+        """Wait until all queued records are acknowledged; raises BrokerError if any was not."""
+        left = self._producer.flush(timeout_seconds)
+        failed, self._failed = self._failed, []
+        if left or failed:
+            raise BrokerError(
+                f"{left} records unacknowledged after {timeout_seconds:g} s, {len(failed)} refused "
+                f"({failed[0] if failed else 'broker slow or away'}); check the broker"
+            )

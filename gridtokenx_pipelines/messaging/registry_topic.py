@@ -1,0 +1,48 @@
+"""The registry topic as a `RegistryView` that can be brought up to date at any moment.
+
+Belongs here: reading `meter-registry` up to its present end. Does not belong here: what the records mean. A registry
+message that can't be used is logged and kept in `refused`: an operator's slip must not stop all metering.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from gridtokenx_pipelines.messaging.kafka import BEGINNING, PartitionReader, partitions_of
+from gridtokenx_pipelines.messaging.topics import METER_REGISTRY
+from gridtokenx_pipelines.metering.registry import RegistryError, RegistryView, decode_record
+
+LOG = logging.getLogger(__name__)
+PATIENCE_SECONDS = 30.0
+
+
+class RegistryTopic:
+    """All of the topic's records; `view` is what the pure functions are given."""
+
+    def __init__(self, brokers: str, topic: str = METER_REGISTRY.name) -> None:
+        self.view = RegistryView()
+        self.refused: list[str] = []
+        self._topic = topic
+        self._readers = [
+            PartitionReader(brokers, topic, partition, BEGINNING) for partition in range(partitions_of(brokers, topic))
+        ]
+
+    def refresh(self) -> None:
+        """Read up to where the topic ends now. Raises BrokerError if the broker doesn't answer."""
+        for partition, reader in enumerate(self._readers):
+            low, end = reader.bounds(PATIENCE_SECONDS)
+            if end > low:
+                for record in reader.read_to(end, PATIENCE_SECONDS):
+                    self._add(partition, record.offset, record.value)
+
+    def _add(self, partition: int, offset: int, value: bytes) -> None:
+        try:
+            self.view.add(decode_record(value))
+        except RegistryError as error:
+            self.refused.append(f"{self._topic}/{partition}/{offset}: {error}")
+            LOG.error("registry message refused: %s", self.refused[-1])
+
+    def close(self) -> None:
+        """Leave the broker."""
+        for reader in self._readers:
+            reader.close()
