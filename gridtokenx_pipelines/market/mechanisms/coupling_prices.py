@@ -16,7 +16,8 @@ import numpy as np
 from gridtokenx_pipelines.market.mechanisms.coupling import BUY, SELL, Areas, Bools, Floats, Problem
 from gridtokenx_pipelines.market.prices import rounded_midpoint
 
-UNBOUNDED = Fraction(10**15)  # µTHB/kWh; far above any limit, so that zones without orders have an interval too
+# µTHB/kWh. Zones without orders have an interval too. No optimum needs a price below 0: all energy starts at an ask.
+FREE, UNBOUNDED = Fraction(0), Fraction(10**15)
 SLACK_WH = 1e-4  # a solver's quantity closer than this to a bound is at the bound
 
 
@@ -53,7 +54,7 @@ class Bounds(NamedTuple):
 
 def own_bounds(problem: Problem, at: Structure) -> Bounds:
     """What each zone's own orders say: accepted asks and refused bids from below, the others from above."""
-    lowest, highest = [-UNBOUNDED] * problem.n_zones, [UNBOUNDED] * problem.n_zones
+    lowest, highest = [FREE] * problem.n_zones, [UNBOUNDED] * problem.n_zones
     for side, filled_below, other_below in ((SELL, at.group_some, at.group_less), (BUY, at.group_less, at.group_some)):
         for group in np.flatnonzero((problem.side == side) & filled_below).tolist():
             zone = int(problem.zone[group])

@@ -37,7 +37,7 @@ def clear(orders: Orders, network: Network) -> Outcome:
             filled[rows], prices[zones[0]] = _alone(part)
             continue
         inside = tuple(zone for zone in network.zones if zone.zone_id in zones)
-        links = tuple(link for link in network.links if link.from_zone in zones)
+        links = tuple(link for link in network.links if link.from_zone in zones and link.to_zone in zones)
         filled[rows], found, sent = _coupled(part, Network(zones=inside, links=links))
         prices |= found
         flows |= {flow.link.link_id: flow for flow in sent}
