@@ -34,6 +34,7 @@ STATUSES_PER_CALL = 256
 CALLS_PER_REQUEST = 64
 REQUESTS_IN_FLIGHT = 8
 BLOCKHASH_MAX_AGE_SECONDS = 2.0
+RESEND_SECONDS = 2.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.4
 T = TypeVar("T")
 
@@ -237,7 +238,7 @@ class ChainClient:
 
     def send_many(self, raws: Sequence[bytes]) -> list[str | ChainError]:
         """Send signed transactions; each answer is its signature or why preflight refused it."""
-        config = {"encoding": "base64", "preflightCommitment": "confirmed", "maxRetries": 0}
+        config = {"encoding": "base64", "preflightCommitment": "confirmed"}
         params = [[base64.b64encode(raw).decode(), config] for raw in raws]
         results = self.call_many("sendTransaction", params)
         answers: list[str | ChainError] = []
@@ -266,25 +267,42 @@ class ChainClient:
         results = self.call_many("getTransaction", [[signature, config] for signature in signatures])
         return [_transaction_info(_unwrap(result, "getTransaction")) for result in results]
 
-    def confirm(self, signatures: Sequence[str], timeout_seconds: float = 60.0) -> list[SignatureStatus]:
+    def deliver(self, raws: Sequence[bytes], timeout_seconds: float = 60.0) -> list[str]:
+        """Send signed transactions and confirm them all, sending again what a busy network dropped; their signatures.
+
+        ChainError for the first that failed. Nothing is remembered: what must survive a crash goes by the outbox.
+        """
+        signatures = [str(VersionedTransaction.from_bytes(raw).signatures[0]) for raw in raws]
+        answers = self.send_many(raws)
+        for answer in answers:
+            if isinstance(answer, ChainError) and answer.name != "AlreadyProcessed":
+                raise answer
+        self._wait(dict(zip(signatures, raws, strict=True)), timeout_seconds)
+        return signatures
+
+    def confirm(self, signatures: Sequence[str], timeout_seconds: float = 60.0) -> None:
         """Wait until all are confirmed; ChainError for the first that failed or if time runs out."""
-        deadline, pause = time.monotonic() + timeout_seconds, FIRST_POLL_SECONDS
-        known: dict[str, SignatureStatus] = {}
+        self._wait(dict.fromkeys(signatures), timeout_seconds)
+
+    def _wait(self, waiting: dict[str, bytes | None], timeout_seconds: float) -> None:
+        started = last_sent = time.monotonic()
+        pause = FIRST_POLL_SECONDS
         while True:
-            open_ones = [signature for signature in signatures if signature not in known]
-            for signature, status in zip(open_ones, self.statuses(open_ones), strict=True):
+            for signature, status in zip(list(waiting), self.statuses(list(waiting)), strict=True):
                 if status is not None and status.err is not None:
                     info = self.transactions([signature])[0]
                     raise transaction_error(status.err, info.logs if info else (), signature)
                 if status is not None and status.is_confirmed:
-                    known[signature] = status
-            if len(known) == len(set(signatures)):
-                return [known[signature] for signature in signatures]
-            if time.monotonic() > deadline:
-                missing = next(s for s in signatures if s not in known)
-                raise ChainError(
-                    f"{missing} was not confirmed in {timeout_seconds} s; ask for its status later", name="Timeout"
-                )
+                    del waiting[signature]
+            if not waiting:
+                return
+            now = time.monotonic()
+            if now - started > timeout_seconds:
+                message = f"{next(iter(waiting))} was not confirmed in {timeout_seconds} s; ask for its status later"
+                raise ChainError(message, name="Timeout")
+            if now - last_sent > RESEND_SECONDS:
+                self.send_many([raw for raw in waiting.values() if raw is not None])
+                last_sent = now
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_POLL_SECONDS)
 
@@ -297,11 +315,7 @@ class ChainClient:
     ) -> str:
         """Sign, send and confirm one transaction; its signature."""
         transaction = sign(instructions, payer, signers, self.blockhash().value, lookup_tables)
-        [answer] = self.send_many([bytes(transaction)])
-        if isinstance(answer, ChainError):
-            raise answer
-        self.confirm([answer])
-        return answer
+        return self.deliver([bytes(transaction)])[0]
 
     def simulate(self, transaction: VersionedTransaction) -> dict[str, Any]:
         """The node's simulation result: err, logs, unitsConsumed, returnData."""

@@ -70,7 +70,7 @@ def address(value: Any) -> Pubkey:
     try:
         return Pubkey.from_string(value)
     except (TypeError, ValueError) as error:
-        raise RpcError(INVALID_PARAMS, f"Invalid param: {value} is no address") from error
+        raise RpcError(INVALID_PARAMS, "Invalid param: WrongSize") from error
 
 
 def text(params: Params, index: int, name: str) -> str:

@@ -30,7 +30,6 @@ from gridtokenx_pipelines.chain.localnet_params import (
 from gridtokenx_pipelines.chain.rpc_errors import (
     INVALID_PARAMS,
     SANITIZE_ERRORS,
-    SIGNATURE_FAILURE,
     RpcError,
     error_text,
     invalid_params,
@@ -88,7 +87,7 @@ class TransactionMethods:
         if not all(transaction.verify_with_results()):
             if skip_preflight:
                 return signature
-            raise RpcError(SIGNATURE_FAILURE, "Transaction signature verification failure")
+            raise preflight_failure("SignatureFailure")
         err = self._refusal(transaction)
         outcome = Outcome(err) if err else self.bank.execute(raw, transaction, keep_failed=skip_preflight)
         if outcome.err and not skip_preflight:
@@ -108,14 +107,14 @@ class TransactionMethods:
         err = msgspec.json.decode(outcome.err)
         if isinstance(err, str) and err in SANITIZE_ERRORS:
             return RpcError(INVALID_PARAMS, f"invalid transaction: {error_text(err)}")
-        return preflight_failure(err, outcome.logs, outcome.compute_units)
+        return preflight_failure(err, outcome.logs, outcome.compute_units, outcome.fee or None)
 
     def simulate_transaction(self, params: Params) -> dict[str, Any]:
         """What executing would give; errors are part of the result."""
         config = option(params, 1)
         _, transaction = wire_transaction(params, config.get("encoding", "base58"))
         if config.get("sigVerify") and not all(transaction.verify_with_results()):
-            raise RpcError(SIGNATURE_FAILURE, "Transaction signature verification failure")
+            raise preflight_failure("SignatureFailure")
         err = self._refusal(transaction)
         replaced = None
         if config.get("replaceRecentBlockhash") and err == '"BlockhashNotFound"':

@@ -130,11 +130,7 @@ def _fill(client: ChainClient, authority: Signer, payer: Signer, lookup: Lookup,
             for key, part in work
             if part[cut]
         ]
-        answers = client.send_many(raws)
-        for answer in answers:
-            if isinstance(answer, ChainError):
-                raise answer
-        client.confirm([answer for answer in answers if isinstance(answer, str)])
+        client.deliver(raws)
 
 
 def _create(authority: Pubkey, payer: Pubkey, recent_slot: int) -> tuple[Instruction, Pubkey]:

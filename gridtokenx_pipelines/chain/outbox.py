@@ -11,7 +11,7 @@ Receipts are written from what the chain says of a signature, never from what wa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from solders.instruction import Instruction
@@ -28,7 +28,7 @@ RESEND_SECONDS = 2.0
 MAX_ATTEMPTS = 5
 RECEIPT_PATIENCE_SECONDS = 20.0
 # errors that say: what this transaction would do has been done already, by whomever
-DONE_ALREADY = frozenset({"AlreadySettled", "AlreadyOpen", "AlreadyCommitted", "AlreadyRecorded", "AlreadyFinalized"})
+DONE_ALREADY = frozenset({"AlreadySettled", "OrderAlreadyRecorded"})
 # refusals that say nothing about whether the transaction can still land
 STILL_OPEN = frozenset({"AlreadyProcessed", "BlockhashNotFound"})
 
@@ -56,12 +56,20 @@ class OutboxItem(msgspec.Struct, frozen=True):
 class _Flight:
     """One item on its way."""
 
-    def __init__(self, item: OutboxItem, row: OutboxRow, new: bool) -> None:
-        self.item, self.row, self.new = item, row, new
+    def __init__(self, item: OutboxItem | None, row: OutboxRow, new: bool) -> None:
+        self._item, self.row, self.new = item, row, new
+        # without an item (after a crash) a transaction's end is only noted
+        self.done_already = DONE_ALREADY if item is None else item.done_already
         self.sent_at = float("-inf")
         self.last_refusal = ""
         self.receipt: Receipt | None = None
         self.failure: ChainError | None = None
+
+    @property
+    def item(self) -> OutboxItem:
+        if self._item is None:
+            raise RuntimeError(f"{self.row.key} is only being asked about, not sent")
+        return self._item
 
     @property
     def is_open(self) -> bool:
@@ -94,6 +102,14 @@ class Outbox:
             if flight.failure is not None:
                 raise flight.failure
         return [flight.receipt for flight in flights if flight.receipt is not None]
+
+    def reconcile(self, runs: Sequence[tuple[int, int, int]]) -> None:
+        """Ask the chain about every stored transaction of these runs (epoch, kind, run) that has no end yet.
+
+        Those that landed get their receipts; the others stay stored, for `submit` to send the same bytes again.
+        """
+        flights = [_Flight(None, row, new=False) for row in self.store.open_rows(runs)]
+        self._ask(flights)
 
     def stamp_finalized(self) -> int:
         """Stamp receipts whose slot has been finalised since; how many."""
@@ -157,7 +173,7 @@ class Outbox:
                 flight.last_refusal = answer.name if isinstance(answer, ChainError) else ""
                 if flight.last_refusal == "BlockhashNotFound":
                     self.client.forget_blockhash()
-            elif answer.name in flight.item.done_already:
+            elif answer.name in flight.done_already:
                 self._end_as_done(flight, answer)
             elif answer.name == "RpcError" or flight.row.status == "stored":
                 # refused by preflight and never sent before: it has not landed and never will
@@ -184,10 +200,10 @@ class Outbox:
             if status.err is not None:
                 failure = transaction_error(status.err, info.logs, flight.row.signature)
                 name = failure.name
-                if name not in flight.item.done_already:
+                if name not in flight.done_already:
                     self._end_as_failed(flight, failure)
             receipt = Receipt(
-                *flight.item.key,
+                *flight.row.key,
                 signature=flight.row.signature,
                 slot=info.slot,
                 fee_lamports=info.fee_lamports,
@@ -245,17 +261,9 @@ class Outbox:
     def _end_as_done(self, flight: _Flight, error: ChainError) -> None:
         """Somebody else's transaction did it: success, but no receipt of ours is on the chain."""
         row = flight.row
-        flight.receipt = Receipt(*flight.item.key, row.signature, 0, 0, 0, error.name, "confirmed")
+        flight.receipt = Receipt(*flight.row.key, row.signature, 0, 0, 0, error.name, "confirmed")
         self.store.finish([row], "confirmed", error.name)
 
     def _end_as_failed(self, flight: _Flight, error: ChainError) -> None:
         flight.failure = error
         self.store.finish([flight.row], "failed", f"{error.name}: {error}")
-
-
-def receipts_by_step(receipts: Iterable[Receipt]) -> dict[str, list[Receipt]]:
-    """Receipts grouped by step, in order."""
-    grouped: dict[str, list[Receipt]] = {}
-    for receipt in receipts:
-        grouped.setdefault(receipt.step, []).append(receipt)
-    return grouped

@@ -91,6 +91,28 @@ class OutboxStore:
             found = [OutboxRow(*_plain(row)) for row in connection.execute(select(OUTBOX).where(wanted))]
         return {row.key: row for row in found}
 
+    def open_rows(self, runs: Sequence[tuple[int, int, int]]) -> list[OutboxRow]:
+        """Rows of these runs (epoch, kind, run) that have no end yet."""
+        if not runs:
+            return []
+        of_runs = tuple_(OUTBOX.c.epoch, OUTBOX.c.kind, OUTBOX.c.run).in_(runs)
+        statement = select(OUTBOX).where(of_runs, OUTBOX.c.status.in_(("stored", "sent")))
+        with self.engine.connect() as connection:
+            return [OutboxRow(*_plain(row)) for row in connection.execute(statement)]
+
+    def receipts_of_runs(self, runs: Sequence[tuple[int, int, int]]) -> dict[tuple[int, int, int], list[Receipt]]:
+        """Receipts of these runs in the order they landed."""
+        if not runs:
+            return {}
+        of_runs = tuple_(RECEIPTS.c.epoch, RECEIPTS.c.kind, RECEIPTS.c.run).in_(runs)
+        order = (RECEIPTS.c.slot, RECEIPTS.c.step, RECEIPTS.c.idx, RECEIPTS.c.signature)
+        found: dict[tuple[int, int, int], list[Receipt]] = {}
+        with self.engine.connect() as connection:
+            for row in connection.execute(select(RECEIPTS).where(of_runs).order_by(*order)):
+                receipt = Receipt(*row)
+                found.setdefault((receipt.epoch, receipt.kind, receipt.run), []).append(receipt)
+        return found
+
     def insert(self, rows: Sequence[OutboxRow]) -> None:
         """Store new rows and commit; OutboxConflict if another process has stored one of them meanwhile."""
         if not rows:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
-PREFLIGHT_FAILURE, SIGNATURE_FAILURE = -32002, -32003
+PREFLIGHT_FAILURE = -32002
 
 _TEXTS = {
     "AccountInUse": "Account in use",
@@ -81,14 +81,20 @@ def error_text(err: Any, logs: tuple[str, ...] = ()) -> str:
     return msgspec.json.encode(err).decode()
 
 
-def preflight_failure(err: Any, logs: tuple[str, ...], units: int) -> RpcError:
+def preflight_failure(err: Any, logs: tuple[str, ...] = (), units: int = 0, fee: int | None = None) -> RpcError:
     """What sendTransaction answers when the simulation before it fails."""
     data = {
         "accounts": None,
         "err": err,
+        "fee": fee,
         "innerInstructions": None,
         "loadedAccountsDataSize": 0,
+        "loadedAddresses": None,
         "logs": list(logs),
+        "postBalances": None,
+        "postTokenBalances": None,
+        "preBalances": None,
+        "preTokenBalances": None,
         "replacementBlockhash": None,
         "returnData": None,
         "unitsConsumed": units,

@@ -24,7 +24,6 @@ from gridtokenx_pipelines.chain.signer import KeypairSigner
 from gridtokenx_pipelines.chain.transactions import sign
 
 SOL = 10**9
-MEMO = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 UNIQUE = itertools.count(1)
 
 
@@ -45,8 +44,10 @@ def pay(payer: KeypairSigner, to: Pubkey, lamports: int = SOL) -> list[Instructi
     return [set_compute_unit_limit(10_000 + next(UNIQUE)), move]
 
 
-def memo(text: bytes, accounts: list[AccountMeta] | None = None) -> Instruction:
-    return Instruction(MEMO, text, accounts or [])
+def padded(payer: KeypairSigner, size: int) -> Instruction:
+    """A transfer with as many bytes behind its data; the system program leaves them alone."""
+    move = pay(payer, payer.pubkey, next(UNIQUE))[1]
+    return Instruction(SYSTEM_PROGRAM, bytes(move.data) + bytes(size), move.accounts)
 
 
 def raw_send(chain: ChainClient, raw: bytes, **config: object) -> ChainError | str:
@@ -120,8 +121,8 @@ def test_a_resent_transaction_was_already_processed(chain: ChainClient, payer: K
 
 
 def test_a_transaction_over_1232_bytes_is_refused(chain: ChainClient, payer: KeypairSigner) -> None:
-    fitting = sign([memo(b"x" * 1_060)], payer, (), chain.blockhash().value)
-    excess = sign([memo(b"x" * 1_061)], payer, (), chain.blockhash().value)
+    fitting = sign([padded(payer, 1_046)], payer, (), chain.blockhash().value)
+    excess = sign([padded(payer, 1_047)], payer, (), chain.blockhash().value)
     assert (len(bytes(fitting)), len(bytes(excess))) == (1_232, 1_233)
     assert isinstance(raw_send(chain, bytes(fitting), preflightCommitment="confirmed"), str)
     answer = raw_send(chain, bytes(excess))
@@ -135,8 +136,7 @@ def test_a_forged_signature_is_refused(chain: ChainClient, payer: KeypairSigner)
     forged = VersionedTransaction.populate(good.message, [Signature.new_unique()])
     answer = raw_send(chain, bytes(forged))
     assert isinstance(answer, ChainError)
-    assert answer.code == -32003
-    assert "signature verification failure" in str(answer)
+    assert answer.name == "SignatureFailure"
 
 
 def test_a_failing_program_is_named_with_its_logs(chain: ChainClient, payer: KeypairSigner) -> None:
@@ -151,15 +151,16 @@ def test_a_failing_program_is_named_with_its_logs(chain: ChainClient, payer: Key
 
 
 def test_a_failing_transaction_lands_with_its_fee_when_preflight_is_skipped(
-    chain: ChainClient, payer: KeypairSigner
+    chain: ChainClient,
 ) -> None:
-    before = chain.balance(payer.pubkey)
+    payer = KeypairSigner(Keypair())
+    chain.airdrop(payer.pubkey, SOL)
     transaction = sign(pay(payer, Keypair().pubkey(), 10**18), payer, (), chain.blockhash().value)
     signature = raw_send(chain, bytes(transaction), skipPreflight=True)
     assert signature == str(transaction.signatures[0])
     with pytest.raises(ChainError, match=r"Custom\(1\)"):
         chain.confirm([signature])
-    assert before - chain.balance(payer.pubkey) == 5_000
+    assert chain.balance(payer.pubkey) == SOL - 5_000
 
 
 def test_a_simulation_shows_error_logs_and_units_and_changes_nothing(chain: ChainClient, payer: KeypairSigner) -> None:
@@ -267,17 +268,16 @@ def test_a_lookup_table_that_is_not_there_is_refused(chain: ChainClient, payer: 
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_more_than_64_locks_are_refused(chain: ChainClient, payer: KeypairSigner, extra: int) -> None:
-    addresses = [Pubkey(bytes([1, *([number + 1] * 31)])) for number in range(63)]
+def test_transactions_over_the_lock_limit_are_refused(chain: ChainClient, payer: KeypairSigner, extra: int) -> None:
+    # a test validator starts with every feature active, and so with the limit that mainnet-beta does not have yet
+    limit = 64 if "localnet" in chain.call("getVersion")["solana-core"] else 128
+    addresses = [Pubkey(bytes([1, *([number + 1] * 31)])) for number in range(limit - 1)]
     tables = lookup.ensure(chain, payer, addresses)
-    # payer, program and 62 others make 64
-    metas = [AccountMeta(address, False, False) for address in addresses[: 62 + extra]]
-    transaction = sign(
-        [Instruction(SYSTEM_PROGRAM, transfer(TransferParams(
-            from_pubkey=payer.pubkey, to_pubkey=payer.pubkey, lamports=1 + extra)).data,
-            [AccountMeta(payer.pubkey, True, True), AccountMeta(payer.pubkey, True, True), *metas])],
-        payer, (), chain.blockhash().value, tables.tables_for(addresses),
-    )  # fmt: skip
+    move = pay(payer, payer.pubkey, next(UNIQUE))[1]
+    others = [AccountMeta(address, False, False) for address in addresses[: limit - 2 + extra]]
+    locking = Instruction(SYSTEM_PROGRAM, bytes(move.data), [*move.accounts, *others])
+    chosen = tables.tables_for(addresses)
+    transaction = sign([locking], payer, (), chain.blockhash().value, chosen)
     answer = raw_send(chain, bytes(transaction), preflightCommitment="confirmed")
     if extra:
         assert isinstance(answer, ChainError)
