@@ -67,7 +67,7 @@ def write_clearing(connection: Connection, row: EpochRow, frames: ClearingFrames
         connection.execute(text(f"DELETE FROM {quoted(table)} WHERE epoch = :epoch"), {"epoch": row.epoch})  # noqa: S608
         frame: pl.DataFrame = getattr(frames, table)
         copy_in(connection, table, frame.select(pl.lit(row.epoch, pl.Int64).alias("epoch"), *schema))
-    save_epoch(connection, row)
+    save_epoch(connection, msgspec.structs.replace(row, halted=row.halted or row.status == "halted"))
 
 
 def save_epoch(connection: Connection, row: EpochRow) -> None:

@@ -14,7 +14,7 @@ from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.settlement.batches import plan_run
 from gridtokenx_pipelines.settlement.frames import LATE, MarketAccounts, no_traded
 from gridtokenx_pipelines.settlement.ledger import book_initial, book_late
-from gridtokenx_pipelines.store import clearing, deposits, energy, ledger, participants, resettlement
+from gridtokenx_pipelines.store import clearing, deposits, energy, ledger, participants, proof, resettlement
 from gridtokenx_pipelines.store.postgres import copy_in, engine
 
 EPOCH = epoch_of_key("2026-01-27T16:00Z")
@@ -82,6 +82,7 @@ def require_books_agree(connection) -> None:
     }
     inside = {key: value for key, value in found.items() if not key[0].startswith("external:")}
     assert inside == {key: value for key, value in expected.items() if value}
+    assert {law.law: law.difference for law in proof.ledger_laws(connection) if law.difference} == {}
     for unit in ("GRID", "THBC"):
         assert sum(amount for (_, each), amount in found.items() if each == unit) == 0
 
@@ -318,3 +319,14 @@ def test_a_booked_epoch_can_not_clear_again(store):
         assert clearing.read_epoch(connection, EPOCH) == msgspec.structs.replace(row, mechanism="zonal", seq=1)
         with pytest.raises(clearing.ClearingIsFinal, match="booked as run 0 with seq 1"):
             clearing.write_clearing(connection, row, frames)
+
+
+def test_a_balance_changed_behind_the_ledger_breaks_the_laws_that_speak_of_it(store):
+    with store.begin() as connection:
+        energy.save_net_energy(connection, net_frame(net_row("a", EPOCH, 300, 0), net_row("b", EPOCH, 0, 100)))
+        book_epoch(connection, EPOCH)
+        assert len(proof.ledger_laws(connection)) == 11
+        connection.execute(text("UPDATE balances SET grid_wh = grid_wh + 1 WHERE owner = 'wallet-a'"))
+        connection.execute(text("UPDATE balances SET debt_uthb = debt_uthb - 2 WHERE owner = 'wallet-b'"))
+        broken = {law.law[0]: law.difference for law in proof.ledger_laws(connection) if law.difference}
+        assert broken == {"1": -1, "6": 2, "8": -1}

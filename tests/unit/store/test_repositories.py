@@ -169,7 +169,7 @@ def test_a_clearing_reads_back_whole_and_counts_as_price_history_unless_halted(s
     )
     with store.begin() as connection:
         for epoch, halted in ((EPOCH, False), (EPOCH + 1, True)):
-            row = clearing.EpochRow(epoch=epoch, status="halted" if halted else "cleared", halted=halted, cleared_at=AT)
+            row = clearing.EpochRow(epoch=epoch, status="halted" if halted else "cleared", cleared_at=AT)
             clearing.write_clearing(connection, row, frames)
             found = clearing.read_clearing(connection, epoch)
             assert all(getattr(found, name).equals(getattr(frames, name)) for name in clearing.TABLES)
