@@ -5,7 +5,6 @@ The runs are also computed a second time, wallet by wallet, by a plain port of p
 
 from __future__ import annotations
 
-import msgspec
 import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from gridtokenx_pipelines.epochs import epoch_of_key, is_on_peak
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.settlement.double_entry import balances_of
 from gridtokenx_pipelines.settlement.frames import BALANCES, MarketAccounts, no_traded
-from gridtokenx_pipelines.settlement.laws import laws_from_sums, laws_of_booking, sums_from_chain, sums_from_rows
+from gridtokenx_pipelines.settlement.laws import laws_from_sums, laws_of_booking, sums_from_rows
 from gridtokenx_pipelines.settlement.ledger import book_initial, book_late, book_resettlement
 from gridtokenx_pipelines.settlement.resettlement import judge
 
@@ -365,42 +364,3 @@ def test_the_order_of_rows_changes_nothing(what, cash, data):
     for name in ("wallet_entries", "meter_entries", "balances"):
         assert getattr(booked[0], name).equals(getattr(booked[1], name))
     assert booked[0].accounts == booked[1].accounts
-
-
-def test_chain_sums_name_every_law_that_does_not_close():
-    names = ("minted", "burned", "net", "traded", "lost", "residual")
-    market = dict.fromkeys([f"{name}_wh" for name in names], 0) | dict.fromkeys(
-        [
-            *("cost_uthb", "proceeds_uthb", "fee_uthb", "zone_wheeling_uthb", "link_wheeling_uthb", "rent_uthb"),
-            *("billed_uthb", "returned_uthb", "refund_uthb", "paid_uthb", "debt_repaid_uthb", "buy_back_uthb"),
-            *("funded_uthb", "supplier_thbc_uthb", "platform_thbc_uthb", "grid_operator_thbc_uthb", "supplier_grid_wh"),
-        ],
-        0,
-    )
-    parts = {
-        "market": market,
-        "traders": {"grid_wh": 0, "thbc_uthb": 0, "debt_uthb": 0},
-        "meters": {"minted_wh": 0, "deficit_wh": 0, "production_wh": 0, "consumption_wh": 0, "not_closing": 0},
-        "vaults": {"grid_wh": 0, "thbc_uthb": 0},
-    }
-    assert [law.difference for law in laws_from_sums(sums_from_chain(**parts))] == [0] * 11
-
-    def broken(part: str, name: str) -> list[str]:
-        changed = {**parts, part: {**parts[part], name: 1}}
-        return [law.law.split()[0] for law in laws_from_sums(sums_from_chain(**changed)) if law.difference]
-
-    assert broken("traders", "grid_wh") == ["1", "8"]
-    assert broken("meters", "minted_wh") == ["1", "2", "9"]
-    assert broken("market", "lost_wh") == ["3", "4"]
-    assert broken("market", "cost_uthb") == ["5"]
-    assert broken("traders", "debt_uthb") == ["6"]
-    assert broken("market", "buy_back_uthb") == ["7"]
-    assert broken("market", "supplier_thbc_uthb") == ["7", "8"]
-    assert broken("vaults", "thbc_uthb") == ["8"]
-    assert broken("meters", "not_closing") == ["9"]
-    assert laws_from_sums(sums_from_chain(**parts))[0].law == "1 minted − burned = GRID held"
-    assert msgspec.to_builtins(laws_from_sums(sums_from_chain(**parts))[2]) == {
-        "law": "3 Σ traded = −lost",
-        "left": 0,
-        "right": 0,
-    }
