@@ -13,7 +13,10 @@ fn signed(value: u64) -> Result<i64, Error> {
 }
 
 fn sum(terms: &[i64]) -> Result<i64, Error> {
-    terms.iter().try_fold(0i64, |total, term| total.checked_add(*term)).ok_or(Error::SumOverflow)
+    terms
+        .iter()
+        .try_fold(0i64, |total, term| total.checked_add(*term))
+        .ok_or(Error::SumOverflow)
 }
 
 /// Adds a signed change to a total that may never be negative; `error` if it would be.
@@ -35,10 +38,27 @@ fn law(left: i64, right: i64, error: Error) -> Result<(), Error> {
 pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: bool) -> Result<u64, Error> {
     let sums = &epoch.sums;
     let (residual, refund_wh) = (signed(sums.residual_wh.0)?, signed(sums.refund_wh.0)?);
-    let (cost, proceeds, fee) = (signed(sums.cost_uthb.0)?, signed(sums.proceeds_uthb.0)?, signed(sums.fee_uthb.0)?);
-    let (wheeling, link_wheeling, rent) = (signed(sums.zone_wheeling_uthb.0)?, signed(epoch.link_wheeling_uthb.0)?, epoch.rent_uthb);
-    let (billed, returned, refund) = (signed(sums.billed_uthb.0)?, signed(sums.returned_uthb.0)?, signed(sums.refund_uthb.0)?);
-    let (paid, repaid, buy_back) = (signed(sums.paid_uthb.0)?, signed(sums.debt_repaid_uthb.0)?, signed(sums.buy_back_uthb.0)?);
+    let (cost, proceeds, fee) = (
+        signed(sums.cost_uthb.0)?,
+        signed(sums.proceeds_uthb.0)?,
+        signed(sums.fee_uthb.0)?,
+    );
+    let (wheeling, link_wheeling, rent) = (
+        signed(sums.zone_wheeling_uthb.0)?,
+        signed(epoch.link_wheeling_uthb.0)?,
+        epoch.rent_uthb,
+    );
+    let (billed, returned, refund) = (
+        signed(sums.billed_uthb.0)?,
+        signed(sums.returned_uthb.0)?,
+        signed(sums.refund_uthb.0)?,
+    );
+    let (paid, repaid, buy_back) = (
+        signed(sums.paid_uthb.0)?,
+        signed(sums.debt_repaid_uthb.0)?,
+        signed(sums.buy_back_uthb.0)?,
+    );
+    let incurred = signed(sums.debt_incurred_uthb.0)?;
     let (bought_back_wh, returned_wh) = (signed(sums.bought_back_wh.0)?, signed(sums.returned_wh.0)?);
     let (taken_back_wh, tokens_wh) = (signed(sums.taken_back_wh.0)?, signed(metered.minted_tokens_wh.0)?);
     let traded = sum(&[signed(sums.bought_wh.0)?, -signed(sums.sold_wh.0)?])?;
@@ -46,7 +66,11 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
 
     // What the run does to the totals of metering: a correction's x is added to minted and deficit alike.
     let (minted, deficit, reversed) = if correction {
-        law(signed(sums.minted_and_burned_wh.0)?, tokens_wh, Error::ReversalNotClosed)?;
+        law(
+            signed(sums.minted_and_burned_wh.0)?,
+            tokens_wh,
+            Error::ReversalNotClosed,
+        )?;
         let x_negative = signed(metered.x_negative_wh.0)?;
         let reversed = sum(&[x_negative, -taken_back_wh, -returned_wh])?;
         if reversed < 0 {
@@ -67,19 +91,43 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
     let burned_tokens = sum(&[burned, tokens_wh, -minted])?;
     let to_burn = u64::try_from(burned_tokens).map_err(|_| Error::BurnNotClosed)?;
     let supplier_grid = sum(&[bought_back_wh, -returned_wh])?;
-    law(sum(&[sums.grid_delta_wh, supplier_grid])?, sum(&[tokens_wh, -burned_tokens])?, Error::GridNotConserved)?;
-    law(cost, sum(&[proceeds, fee, wheeling, link_wheeling, rent])?, Error::ChargesNotClosed)?;
-    law(sum(&[billed, returned])?, sum(&[paid, repaid, sums.debt_delta_uthb])?, Error::BillsNotClosed)?;
-    let received = sum(&[proceeds, buy_back, refund, -cost, -paid, -repaid])?;
-    law(sums.thbc_delta_uthb, received, Error::MoneyNotConserved)?;
+    // What entries did to the balances; a correction's net is 0 and its residual change is no GRID but money.
+    let grid = if correction {
+        -taken_back_wh
+    } else {
+        sum(&[sums.net_wh, traded, residual, -bought_back_wh])?
+    };
+    law(
+        sum(&[grid, supplier_grid])?,
+        sum(&[tokens_wh, -burned_tokens])?,
+        Error::GridNotConserved,
+    )?;
+    law(
+        cost,
+        sum(&[proceeds, fee, wheeling, link_wheeling, rent])?,
+        Error::ChargesNotClosed,
+    )?;
+    law(
+        sum(&[billed, returned])?,
+        sum(&[paid, incurred])?,
+        Error::BillsNotClosed,
+    )?;
+    let thbc = sum(&[proceeds, buy_back, refund, -cost, -paid, -repaid])?;
+    let supplier = sum(&[paid, repaid, -buy_back, -refund])?;
+    let grid_operator = sum(&[wheeling, link_wheeling, rent])?;
+    law(sum(&[thbc, supplier, fee, grid_operator])?, 0, Error::MoneyNotConserved)?;
 
-    shift(&mut market.traders_grid_wh.0, sums.grid_delta_wh, Error::GridNotConserved)?;
+    shift(&mut market.traders_grid_wh.0, grid, Error::GridNotConserved)?;
     shift(&mut market.supplier_grid_wh.0, supplier_grid, Error::SupplierNotCovered)?;
-    shift(&mut market.traders_thbc_uthb.0, sums.thbc_delta_uthb, Error::MoneyNotConserved)?;
-    shift(&mut market.supplier_thbc_uthb.0, sum(&[paid, repaid, -buy_back, -refund])?, Error::SupplierNotCovered)?;
+    shift(&mut market.traders_thbc_uthb.0, thbc, Error::MoneyNotConserved)?;
+    shift(&mut market.supplier_thbc_uthb.0, supplier, Error::SupplierNotCovered)?;
     shift(&mut market.platform_thbc_uthb.0, fee, Error::SumOverflow)?;
-    shift(&mut market.grid_operator_thbc_uthb.0, sum(&[wheeling, link_wheeling, rent])?, Error::GridOperatorNotCovered)?;
-    let debt = sum(&[market.traders_debt_uthb, sums.debt_delta_uthb])?;
+    shift(
+        &mut market.grid_operator_thbc_uthb.0,
+        grid_operator,
+        Error::GridOperatorNotCovered,
+    )?;
+    let debt = sum(&[market.traders_debt_uthb, incurred, -repaid])?;
     if debt < 0 {
         return Err(Error::BillsNotClosed);
     }

@@ -30,7 +30,10 @@ pub fn commit(epoch: &mut Epoch, header: &[u8], clearing: bool) -> Result<(), Pr
     epoch.rent_uthb = fields.i64()?;
     let zones = fields.u16()?;
     let bounded = epoch.lost_wh.0 < SUM_LIMIT && epoch.link_wheeling_uthb.0 < SUM_LIMIT;
-    require!(bounded && epoch.rent_uthb.unsigned_abs() < SUM_LIMIT, Error::InvalidHeader);
+    require!(
+        bounded && epoch.rent_uthb.unsigned_abs() < SUM_LIMIT,
+        Error::InvalidHeader
+    );
     require!(epoch.flags & !(FLAG_HALTED | FLAG_BUY_BACK) == 0, Error::InvalidHeader);
     let trades_nothing = epoch.lost_wh.is_zero() && epoch.link_wheeling_uthb.is_zero() && epoch.rent_uthb == 0;
     let bare = epoch.flags == 0 && epoch.orders == 0 && trades_nothing && zones == 0;

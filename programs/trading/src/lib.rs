@@ -40,7 +40,7 @@ common::instructions! {
     finalize_epoch()
         [market: "w", epoch: "w", metered: "", governance: "", energy_token_program: "", token_config: "", grid_mint: "w", grid_vault: "w", token_program: ""];
     /// Opens the epoch after the last opened one and copies the rates in force; simulated time needs the authority.
-    open_epoch(epoch: "u32") [payer: "sw", authority: "s", market: "w", epoch_account: "w", governance: "", system_program: ""];
+    open_epoch(epoch: "u32") [payer: "sw", authority: "s", market: "w", epoch: "w", governance: "", system_program: ""];
     /// Puts THBC into the trader's balance, debt first.
     deposit(amount: "u64")
         [wallet: "s", trader: "w", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];

@@ -37,7 +37,7 @@ pub fn revoke(trader: &mut Trader, last_begun: u32) -> Result<u32, Error> {
     }
     trader.current.end_epoch = trader.current.end_epoch.min(end);
     if trader.next.is_set != 0 && trader.next.effective_epoch > last_begun {
-        trader.next = Mandate::default();
+        trader.next = Mandate::NONE;
     } else {
         trader.next.end_epoch = trader.next.end_epoch.min(end);
     }
@@ -53,12 +53,19 @@ mod tests {
     fn trader() -> Trader {
         Trader {
             zone: 1,
+            current: Mandate::NONE,
+            next: Mandate::NONE,
             ..Trader::default()
         }
     }
 
     fn buys_at(limit: u32) -> Mandate {
-        Mandate { buy_max: PriceUthb(limit), max_wh: 1, end_epoch: u32::MAX, ..Mandate::default() }
+        Mandate {
+            buy_max: PriceUthb(limit),
+            max_wh: 1,
+            end_epoch: u32::MAX,
+            ..Mandate::NONE
+        }
     }
 
     fn limit_in(trader: &Trader, epoch: u32) -> Option<u32> {
@@ -69,11 +76,17 @@ mod tests {
     fn a_mandate_acts_from_the_next_epoch_that_has_not_begun_until_the_one_after_it_does() {
         let mut t = trader();
         set(&mut t, buys_at(1), 10, 9).unwrap();
-        assert_eq!((limit_in(&t, 10), limit_in(&t, 11), limit_in(&t, 99)), (None, Some(1), Some(1)));
+        assert_eq!(
+            (limit_in(&t, 10), limit_in(&t, 11), limit_in(&t, 99)),
+            (None, Some(1), Some(1))
+        );
         set(&mut t, buys_at(2), 10, 9).unwrap();
         assert_eq!((limit_in(&t, 10), limit_in(&t, 11)), (None, Some(2)));
         set(&mut t, buys_at(3), 14, 12).unwrap();
-        assert_eq!((limit_in(&t, 11), limit_in(&t, 14), limit_in(&t, 15)), (Some(2), Some(2), Some(3)));
+        assert_eq!(
+            (limit_in(&t, 11), limit_in(&t, 14), limit_in(&t, 15)),
+            (Some(2), Some(2), Some(3))
+        );
     }
 
     #[test]
@@ -83,7 +96,10 @@ mod tests {
         set(&mut t, buys_at(2), 12, 10).unwrap();
         assert_eq!(set(&mut t, buys_at(3), 14, 11), Err(Error::MandatePending));
         set(&mut t, buys_at(3), 14, 12).unwrap();
-        assert_eq!((limit_in(&t, 13), limit_in(&t, 14), limit_in(&t, 15)), (Some(2), Some(2), Some(3)));
+        assert_eq!(
+            (limit_in(&t, 13), limit_in(&t, 14), limit_in(&t, 15)),
+            (Some(2), Some(2), Some(3))
+        );
     }
 
     #[test]
@@ -93,7 +109,10 @@ mod tests {
         set(&mut t, buys_at(1), 10, 9).unwrap();
         set(&mut t, buys_at(2), 12, 10).unwrap();
         revoke(&mut t, 14).unwrap();
-        assert_eq!((limit_in(&t, 12), limit_in(&t, 14), limit_in(&t, 15)), (Some(1), Some(2), None));
+        assert_eq!(
+            (limit_in(&t, 12), limit_in(&t, 14), limit_in(&t, 15)),
+            (Some(1), Some(2), None)
+        );
         let mut t = trader();
         set(&mut t, buys_at(1), 10, 9).unwrap();
         set(&mut t, buys_at(2), 12, 10).unwrap();
@@ -105,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_mandate_that_would_never_act_is_refused() {
-        let expired = Mandate { end_epoch: 11, ..buys_at(1) };
+        let expired = Mandate {
+            end_epoch: 11,
+            ..buys_at(1)
+        };
         assert_eq!(set(&mut trader(), expired, 10, 9), Err(Error::InvalidMandate));
     }
 }

@@ -51,7 +51,10 @@ impl Order {
             nonce: fields.u64()?,
         };
         require!(order.side <= SIDE_SELL && order.nonce < MAX_NONCE, Error::InvalidOrder);
-        require!(0 < order.energy_wh && order.energy_wh <= MAX_ORDER_WH, Error::InvalidOrder);
+        require!(
+            0 < order.energy_wh && order.energy_wh <= MAX_ORDER_WH,
+            Error::InvalidOrder
+        );
         require!(order.limit.0.is_multiple_of(PRICE_TICK), Error::InvalidOrder);
         Ok(order)
     }
@@ -70,8 +73,14 @@ pub fn signed_message(data: &[u8]) -> Result<(&[u8; 32], &[u8; MESSAGE_BYTES]), 
         return Err(INVALID);
     }
     let (key, message) = (field(6) as usize, field(10) as usize);
-    let key = data.get(key..key + 32).and_then(|bytes| bytes.first_chunk()).ok_or(INVALID)?;
-    let message = data.get(message..message + MESSAGE_BYTES).and_then(|bytes| bytes.first_chunk()).ok_or(INVALID)?;
+    let key = data
+        .get(key..key + 32)
+        .and_then(|bytes| bytes.first_chunk())
+        .ok_or(INVALID)?;
+    let message = data
+        .get(message..message + MESSAGE_BYTES)
+        .and_then(|bytes| bytes.first_chunk())
+        .ok_or(INVALID)?;
     Ok((key, message))
 }
 
@@ -105,7 +114,10 @@ pub fn add_to_slots(trader: &mut Trader, order: &Order) -> Result<(), Error> {
         } else if slot.epoch == order.epoch && slot.side == order.side {
             let distance = slot.limit.0.abs_diff(order.limit.0);
             if distance == 0 {
-                slot.energy_wh = slot.energy_wh.checked_add(order.energy_wh).ok_or(Error::BalanceOverflow)?;
+                slot.energy_wh = slot
+                    .energy_wh
+                    .checked_add(order.energy_wh)
+                    .ok_or(Error::BalanceOverflow)?;
                 return Ok(());
             }
             if nearest.is_none_or(|(least, _)| distance < least) {
@@ -114,13 +126,26 @@ pub fn add_to_slots(trader: &mut Trader, order: &Order) -> Result<(), Error> {
         }
     }
     if let Some(index) = free {
-        trader.slots[index] =
-            Slot { epoch: order.epoch, limit: order.limit, energy_wh: order.energy_wh, side: order.side, used: 1, _pad: 0 };
+        trader.slots[index] = Slot {
+            epoch: order.epoch,
+            limit: order.limit,
+            energy_wh: order.energy_wh,
+            side: order.side,
+            used: 1,
+            _pad: 0,
+        };
         return Ok(());
     }
     let (_, index) = nearest.ok_or(Error::NoSlot)?;
     let slot = &mut trader.slots[index];
-    slot.limit = if order.side == SIDE_SELL { slot.limit.max(order.limit) } else { slot.limit.min(order.limit) };
-    slot.energy_wh = slot.energy_wh.checked_add(order.energy_wh).ok_or(Error::BalanceOverflow)?;
+    slot.limit = if order.side == SIDE_SELL {
+        slot.limit.max(order.limit)
+    } else {
+        slot.limit.min(order.limit)
+    };
+    slot.energy_wh = slot
+        .energy_wh
+        .checked_add(order.energy_wh)
+        .ok_or(Error::BalanceOverflow)?;
     Ok(())
 }

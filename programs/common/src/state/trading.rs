@@ -11,7 +11,6 @@ use crate::{
     quantities::{MicroThb, PriceUthb, Wh},
 };
 
-
 /// Order slots of a trader.
 pub const SLOTS: usize = 8;
 /// Zones 1 … 63; index 0 is unused.
@@ -99,7 +98,7 @@ layout! {
         pub funded_uthb: MicroThb,
     }
 
-    /// A standing instruction; acts in epochs `effective_epoch ≤ e < end_epoch`.
+    /// A standing instruction; acts in epochs `effective_epoch ≤ e < end_epoch`. Not set: effective u32::MAX, end 0.
     pub struct Mandate {
         /// Unix seconds of the chain's clock when it was set: its priority.
         pub set_at: i64,
@@ -175,10 +174,8 @@ layout! {
         pub taken_back_wh: Wh,
         pub returned_wh: Wh,
         pub returned_uthb: MicroThb,
-        /// Change of the balances themselves, taken from the accounts and not from the flows.
-        pub grid_delta_wh: i64,
-        pub thbc_delta_uthb: i64,
-        pub debt_delta_uthb: i64,
+        /// What THBC lacked of charges.
+        pub debt_incurred_uthb: MicroThb,
     }
 
     /// A settlement period: rates copied when it was opened, and the present run.
@@ -231,4 +228,22 @@ macro_rules! zero_default {
         }
     })*};
 }
-zero_default!(Market, Mandate, Slot, Trader, ZonePrice, RunSums, Epoch);
+zero_default!(Market, Slot, Trader, ZonePrice, RunSums, Epoch);
+
+/// Balances stay below it, so that adding an entry's amounts (below 2⁵⁵) can't wrap and one look at the sign suffices.
+pub const BALANCE_LIMIT: u64 = 1 << 63;
+
+impl Mandate {
+    /// No mandate: it never begins and has ended.
+    pub const NONE: Self = Self {
+        set_at: 0,
+        effective_epoch: u32::MAX,
+        end_epoch: 0,
+        sell_min: PriceUthb(0),
+        buy_max: PriceUthb(0),
+        max_wh: 0,
+        buy_back: 0,
+        is_set: 0,
+        _pad: 0,
+    };
+}

@@ -8,7 +8,7 @@ use common::{
     quantities::MicroThb,
     require,
     state::{
-        trading::{Market, Trader},
+        trading::{Market, Trader, BALANCE_LIMIT},
         Governance,
     },
     Error, ProgramResult,
@@ -35,10 +35,11 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let repaid = trader.debt_uthb.min(amount);
     trader.debt_uthb -= repaid;
     trader.thbc_uthb += amount - repaid;
+    require!(trader.thbc_uthb.0 < BALANCE_LIMIT, Error::BalanceOverflow);
     market.traders_thbc_uthb += amount - repaid;
     market.supplier_thbc_uthb += repaid;
     market.debt_repaid_uthb += repaid;
-    // A debt is part of unsigned sums below 2⁶³ by then; the total may lag behind until the run that made it is finalised.
+    // The total may lag behind until the run that made the debt is finalised, so it is signed.
     market.traders_debt_uthb -= i64::try_from(repaid.0).map_err(|_| Error::SumOverflow)?;
     market.deposited_uthb += amount;
     let seq = next_of(&mut market);

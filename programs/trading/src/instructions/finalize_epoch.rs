@@ -45,7 +45,10 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let clearing = epoch.kind == Kind::Clearing as u8;
     let kind = if clearing { Kind::Metering as u8 } else { epoch.kind };
     let same_run = metered.epoch == epoch.epoch && metered.run == epoch.run && metered.kind == kind;
-    require!(same_run && metered.applied == epoch.registry_batches, Error::MeteringIncomplete);
+    require!(
+        same_run && metered.applied == epoch.registry_batches,
+        Error::MeteringIncomplete
+    );
     require!(epoch.applied == epoch.trading_batches, Error::RunIncomplete);
 
     let to_burn = close(&mut market, &epoch, &metered, epoch.kind == Kind::Resettlement as u8)?;
@@ -117,6 +120,12 @@ fn burn(
     };
     let bump = [ids::MARKET.bump];
     let seeds = [Seed::from(ids::MARKET.seed), Seed::from(&bump)];
-    let views = [market.view(), token_config.view(), grid_mint.view(), grid_vault.view(), token.view()];
+    let views = [
+        market.view(),
+        token_config.view(),
+        grid_mint.view(),
+        grid_vault.view(),
+        token.view(),
+    ];
     invoke_signed(&instruction, &views, &[Signer::from(&seeds)])
 }

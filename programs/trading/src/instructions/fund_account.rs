@@ -53,5 +53,13 @@ pub(super) fn transfer_in(
     owner: &Signed,
     amount: MicroThb,
 ) -> ProgramResult {
-    TransferChecked::new(source.view(), mint.view(), vault.view(), owner.view(), amount.0, THBC_DECIMALS).invoke()
+    TransferChecked::new(
+        source.view(),
+        mint.view(),
+        vault.view(),
+        owner.view(),
+        amount.0,
+        THBC_DECIMALS,
+    )
+    .invoke()
 }

@@ -46,7 +46,13 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     }
     .emit(&ids::MARKET.address, seq);
     for ((vault, at), mint) in vaults.into_iter().zip([&ids::GRID_VAULT, &ids::THBC_VAULT]).zip(&mints) {
-        let vault = vault.create_foreign(&deployer, at, TOKEN_ACCOUNT_BYTES, TOKEN_ACCOUNT_BYTES, &ids::TOKEN_2022)?;
+        let vault = vault.create_foreign(
+            &deployer,
+            at,
+            TOKEN_ACCOUNT_BYTES,
+            TOKEN_ACCOUNT_BYTES,
+            &ids::TOKEN_2022,
+        )?;
         InitializeAccount3::new(vault.view(), mint.view(), &ids::MARKET.address).invoke()?;
     }
     Ok(())

@@ -58,7 +58,11 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     epoch.schedule_version = params.schedule_version;
     epoch.tariff_on_peak = PriceUthb(params.tariff_on_peak);
     epoch.tariff_off_peak = PriceUthb(params.tariff_off_peak);
-    epoch.tariff = if is_on_peak(number) { epoch.tariff_on_peak } else { epoch.tariff_off_peak };
+    epoch.tariff = if is_on_peak(number) {
+        epoch.tariff_on_peak
+    } else {
+        epoch.tariff_off_peak
+    };
     epoch.feed_in = PriceUthb(params.feed_in);
     epoch.price_min = PriceUthb(params.price_min);
     epoch.price_max = PriceUthb(params.price_max);

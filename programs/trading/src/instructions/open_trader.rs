@@ -6,7 +6,7 @@ use common::{
     args::Args,
     ids, require,
     state::{
-        trading::{Market, Trader},
+        trading::{Mandate, Market, Trader},
         Status, User, MAX_ZONE,
     },
     Error, ProgramResult,
@@ -31,6 +31,8 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     trader.owner = *owner;
     trader.zone = user.zone;
     trader.bump = bump;
+    trader.current = Mandate::NONE;
+    trader.next = Mandate::NONE;
     market.traders += 1;
     let seq = next_of(&mut market);
     TraderOpened {

@@ -41,20 +41,29 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let before = instructions
         .get_instruction_relative(-1)
         .map_err(|_| Error::InvalidOrderSignature)?;
-    require!(before.get_program_id() == &ids::ED25519_PROGRAM, Error::InvalidOrderSignature);
+    require!(
+        before.get_program_id() == &ids::ED25519_PROGRAM,
+        Error::InvalidOrderSignature
+    );
     let (key, message) = signed_message(before.get_instruction_data())?;
     require!(key == trader.owner.as_array(), Error::InvalidOrderSignature);
     let order = Order::decode(message)?;
     let of_this = order.network == market.network && order.market == ids::MARKET.address && order.epoch == epoch.epoch;
     require!(of_this, Error::InvalidOrder);
-    require!(epoch.price_min <= order.limit && order.limit <= epoch.price_max, Error::PriceOutOfBand);
+    require!(
+        epoch.price_min <= order.limit && order.limit <= epoch.price_max,
+        Error::PriceOutOfBand
+    );
 
     let (index, depth) = (args.u16()?, args.u8()?);
     let (proof, rest) = split_proof(args.tail(), depth)?;
     require!(rest.is_empty(), Error::InvalidData);
     let first = first_batch(&epoch, true) + epoch.trading_batches as u32;
     let offset = (index as u32).wrapping_sub(first);
-    require!(offset < epoch.orders as u32 && in_tree(index, depth), Error::BatchIndexOutOfRange);
+    require!(
+        offset < epoch.orders as u32 && in_tree(index, depth),
+        Error::BatchIndexOutOfRange
+    );
     let id = RunId {
         network: market.network,
         kind: Kind::Clearing,

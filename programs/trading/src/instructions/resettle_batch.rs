@@ -9,14 +9,17 @@ use common::{
     batch::Batch,
     require,
     state::{
-        trading::{Epoch, Trader},
+        trading::{Epoch, RunSums, Trader},
         Kind,
     },
     Error, ProgramResult,
 };
 
 use super::Run;
-use crate::settlement::resettlement::{resettle, Entry, Rates, Terms};
+use crate::settlement::{
+    add_to_run,
+    resettlement::{resettle, Entry, Rates, Terms},
+};
 
 const ENTRY: usize = 20;
 
@@ -40,6 +43,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
         epoch: rates(epoch),
         prior: rates(&prior),
     };
+    let mut sums = RunSums::default();
     let (entries, _) = batch.entries.as_chunks::<ENTRY>();
     for (entry, account) in entries.iter().zip(traders.each()) {
         let mut fields = Args::new(entry);
@@ -51,7 +55,8 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
             billed_wh: fields.u32()?,
         };
         let mut trader = account.load_mut::<Trader>()?;
-        resettle(&mut trader, &entry, &terms, &mut epoch.sums)?;
+        resettle(&mut trader, &entry, &terms, &mut sums)?;
     }
+    add_to_run(&mut epoch.sums, &sums)?;
     Ok(())
 }

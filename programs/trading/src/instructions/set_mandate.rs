@@ -40,7 +40,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         max_wh: args.u32()?,
         end_epoch: args.u32()?,
         buy_back: args.u8()?,
-        ..Mandate::default()
+        ..Mandate::NONE
     };
     args.end()?;
     let begun = last_begun(&market)?;

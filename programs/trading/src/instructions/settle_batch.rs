@@ -4,18 +4,21 @@
 //! A trader account is not derived again: only this program makes such accounts, one a wallet, and the leaf binds its address.
 
 use common::{
-    accounts::Accounts,
+    accounts::{Accounts, Rest},
     args::Args,
     batch::Batch,
     state::{
-        trading::{Epoch, Trader, FLAG_BUY_BACK},
+        trading::{Epoch, RunSums, Trader, FLAG_BUY_BACK},
         Kind,
     },
-    ProgramResult,
+    ProgramError, ProgramResult,
 };
 
 use super::Run;
-use crate::settlement::initial::{settle, Terms};
+use crate::settlement::{
+    add_to_run,
+    initial::{settle, Terms},
+};
 
 const ENTRY: usize = 8;
 
@@ -24,7 +27,14 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let mut traders = accounts.rest();
     let batch = Batch::parse(args.tail(), ENTRY)?;
     let mut epoch = run.claim(&batch, &traders, Kind::Clearing)?;
-    let epoch: &mut Epoch = &mut epoch;
+    let sums = settle_all(batch.entries.as_chunks().0, &mut traders, &epoch)?;
+    add_to_run(&mut epoch.sums, &sums)?;
+    Ok(())
+}
+
+/// The loop over the entries, in a frame of its own: what came before would crowd its registers.
+#[inline(never)]
+fn settle_all(entries: &[[u8; ENTRY]], traders: &mut Rest, epoch: &Epoch) -> Result<RunSums, ProgramError> {
     let terms = Terms {
         epoch: epoch.epoch,
         seq: epoch.seq,
@@ -34,13 +44,12 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
         buy_back: epoch.flags & FLAG_BUY_BACK != 0,
         zones: &epoch.zones,
     };
-    let (entries, _) = batch.entries.as_chunks::<ENTRY>();
+    let mut sums = RunSums::default();
     for (entry, account) in entries.iter().zip(traders.each()) {
-        let [a, b, c, d, e, f, g, h] = *entry;
-        let net = i32::from_le_bytes([a, b, c, d]);
-        let traded = i32::from_le_bytes([e, f, g, h]);
+        // One load for both halves: net in the lower, traded in the upper.
+        let entry = i64::from_le_bytes(*entry);
         let mut trader = account.load_mut::<Trader>()?;
-        settle(&mut trader, net, traded, &terms, &mut epoch.sums)?;
+        settle(&mut trader, entry as i32 as i64, entry >> 32, &terms, &mut sums)?;
     }
-    Ok(())
+    Ok(sums)
 }

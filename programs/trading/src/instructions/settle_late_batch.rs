@@ -6,14 +6,17 @@ use common::{
     args::Args,
     batch::Batch,
     state::{
-        trading::{Epoch, Trader},
+        trading::{Epoch, RunSums, Trader},
         Kind,
     },
     ProgramResult,
 };
 
 use super::Run;
-use crate::settlement::late::{settle_late, Entry, Terms};
+use crate::settlement::{
+    add_to_run,
+    late::{settle_late, Entry, Terms},
+};
 
 const ENTRY: usize = 12;
 
@@ -28,6 +31,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
         tariff_on_peak: epoch.tariff_on_peak,
         tariff_off_peak: epoch.tariff_off_peak,
     };
+    let mut sums = RunSums::default();
     let (entries, _) = batch.entries.as_chunks::<ENTRY>();
     for (entry, account) in entries.iter().zip(traders.each()) {
         let mut fields = Args::new(entry);
@@ -37,7 +41,8 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
             off_peak_wh: fields.u32()?,
         };
         let mut trader = account.load_mut::<Trader>()?;
-        settle_late(&mut trader, &entry, &terms, &mut epoch.sums)?;
+        settle_late(&mut trader, &entry, &terms, &mut sums)?;
     }
+    add_to_run(&mut epoch.sums, &sums)?;
     Ok(())
 }

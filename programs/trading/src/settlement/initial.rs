@@ -1,15 +1,14 @@
 //! Run 0 of an epoch, one household: credit, trades, burn, bill, buy-back, in that order (domain §6).
 
 use common::{
-    quantities::{split_net, PriceUthb, Wh},
-    state::{
-        governance::PRICE_LIMIT,
-        trading::{Mandate, RunSums, Trader, ZonePrice, SIDE_BUY, SIDE_SELL, ZONES},
-    },
+    quantities::{MicroThb, PriceUthb, Wh},
+    state::trading::{Mandate, RunSums, Trader, ZonePrice, SIDE_BUY, SIDE_SELL, ZONES},
     Error,
 };
 
-use super::Wallet;
+use super::{
+    add_grid, burn_or_bill, credit, enter, refused, sum_net, sum_uthb, sum_wh, take_grid, value_ceil, value_floor,
+};
 
 /// What the run reads of its epoch, once for all entries.
 pub struct Terms<'a> {
@@ -22,57 +21,59 @@ pub struct Terms<'a> {
     pub zones: &'a [ZonePrice; ZONES],
 }
 
-/// The mandate that acts in an epoch, if one does.
+/// The mandate that acts in an epoch that is not settled yet, if it has not ended by then.
+///
+/// `current` needs no look at its own beginning: a mandate becomes current only once every epoch before it is settled.
 #[inline(always)]
 pub fn mandate_of(trader: &Trader, epoch: u32) -> Option<&Mandate> {
-    let next = &trader.next;
-    let mandate = if next.is_set != 0 && next.effective_epoch <= epoch {
-        next
+    let mandate = if trader.next.effective_epoch <= epoch {
+        &trader.next
     } else {
         &trader.current
     };
-    (mandate.is_set != 0 && mandate.effective_epoch <= epoch && epoch < mandate.end_epoch).then_some(mandate)
+    (epoch < mandate.end_epoch).then_some(mandate)
 }
 
-/// Settles one entry. Errors: `DuplicateEntry`, `NoPrice`, `OutsideLimits`, `InsufficientThbc`, `InsufficientGrid`,
-/// `BalanceOverflow`; on an error the transaction fails, so half-written accounts don't matter.
+/// Settles one entry; `net` and `traded` (bought +, sold −) are i32 on the wire. Errors: `DuplicateEntry`, `NoPrice`, `OutsideLimits`,
+/// `InsufficientThbc`, `InsufficientGrid`, `BalanceOverflow`; on an error the transaction fails, so half-written accounts don't matter.
 #[inline(always)]
-pub fn settle(trader: &mut Trader, net: i32, traded: i32, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
-    let mut wallet = Wallet::enter(trader, terms.seq)?;
-    sums.net_wh = sums.net_wh.wrapping_add(net as i64);
-    let (surplus, deficit) = split_net(net);
-    wallet.add_grid(surplus)?;
-    let (bought, sold) = split_net(traded);
-    if bought > 0 {
-        buy(trader, &mut wallet, bought, terms, sums)?;
-    } else if sold > 0 {
-        sell(trader, &mut wallet, sold, terms, sums)?;
+pub fn settle(trader: &mut Trader, net: i64, traded: i64, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+    enter(trader, terms.seq)?;
+    sum_net(&mut sums.net_wh, net);
+    if net > 0 {
+        add_grid(trader, Wh(net as u64))?;
     }
-    if deficit > 0 {
-        wallet.burn_or_bill(deficit, terms.tariff, sums)?;
-    } else if terms.buy_back && surplus > sold {
-        buy_back(trader, &mut wallet, surplus - sold, terms, sums)?;
+    if traded > 0 {
+        buy(trader, Wh(traded as u64), terms, sums)?;
+    } else if traded < 0 {
+        sell(trader, Wh(traded.wrapping_neg() as u64), terms, sums)?;
     }
-    wallet.leave(trader, sums);
+    if net < 0 {
+        return burn_or_bill(trader, Wh(net.wrapping_neg() as u64), terms.tariff, sums);
+    }
+    if terms.buy_back {
+        // Surplus that is not sold.
+        let unsold = if traded < 0 { net.wrapping_add(traded) } else { net };
+        if unsold > 0 {
+            buy_back(trader, Wh(unsold as u64), terms, sums)?;
+        }
+    }
     Ok(())
 }
 
 #[inline(always)]
-fn zone_of(trader: &Trader, terms: &Terms) -> Result<ZonePrice, Error> {
-    // `open_trader` refuses zones above 63 and `commit_clearing` prices of 2²³ and more: the masks change nothing, they let
-    // the compiler drop the bounds check and the overflow checks behind it.
-    let ZonePrice { price, wheeling } = terms.zones[trader.zone as usize & (ZONES - 1)];
-    if price.0 == 0 {
-        return Err(Error::NoPrice);
+fn zone_of<'a>(trader: &Trader, terms: &Terms<'a>) -> Result<&'a ZonePrice, Error> {
+    // `open_trader` refuses zones above 63: the mask changes nothing, it lets the compiler drop the bounds check.
+    let zone = &terms.zones[trader.zone as usize & (ZONES - 1)];
+    if zone.price.0 == 0 {
+        return Err(refused(Error::NoPrice));
     }
-    Ok(ZonePrice {
-        price: PriceUthb(price.0 & (PRICE_LIMIT - 1)),
-        wheeling: PriceUthb(wheeling.0 & (PRICE_LIMIT - 1)),
-    })
+    Ok(zone)
 }
 
-/// Wh of recorded orders of this epoch and side whose limit holds.
-#[inline(always)]
+/// Wh of recorded orders of this epoch and side whose limit holds. Few traders have any beside their mandate: kept out of line.
+#[cold]
+#[inline(never)]
 fn recorded(trader: &Trader, epoch: u32, side: u8, holds: impl Fn(PriceUthb) -> bool) -> u64 {
     let mut energy_wh = 0;
     for slot in &trader.slots {
@@ -84,63 +85,71 @@ fn recorded(trader: &Trader, epoch: u32, side: u8, holds: impl Fn(PriceUthb) -> 
 }
 
 #[inline(always)]
-fn buy(trader: &Trader, wallet: &mut Wallet, bought: u32, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+fn buy(trader: &mut Trader, bought: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     let zone = zone_of(trader, terms)?;
-    let all_in = PriceUthb(zone.price.0 + zone.wheeling.0);
+    let price = zone.price.0 as u64;
+    // Both below 2²³.
+    let all_in = price.wrapping_add(zone.wheeling.0 as u64);
+    let holds = |limit: PriceUthb| limit.0 as u64 >= all_in;
     let mut allowed = match mandate_of(trader, terms.epoch) {
         // A price is above 0, so `buy_max` 0 (does not buy) allows nothing.
-        Some(mandate) if mandate.buy_max >= all_in => mandate.max_wh as u64,
+        Some(mandate) if holds(mandate.buy_max) => mandate.max_wh as u64,
         _ => 0,
     };
-    if allowed < bought as u64 {
-        allowed += recorded(trader, terms.epoch, SIDE_BUY, |limit| limit >= all_in);
-        if allowed < bought as u64 {
-            return Err(Error::OutsideLimits);
+    if allowed < bought.0 {
+        allowed += recorded(trader, terms.epoch, SIDE_BUY, holds);
+        if allowed < bought.0 {
+            return Err(refused(Error::OutsideLimits));
         }
     }
-    let cost = all_in.value_ceil(bought);
-    wallet.thbc = wallet.thbc.checked_sub(cost).ok_or(Error::InsufficientThbc)?;
-    wallet.add_grid(bought)?;
-    sums.bought_wh += Wh(bought as u64);
-    sums.cost_uthb += cost;
-    sums.zone_wheeling_uthb += cost - zone.price.value_floor(bought);
-    Ok(())
+    let cost = value_ceil(bought, all_in);
+    if trader.thbc_uthb < cost {
+        return Err(refused(Error::InsufficientThbc));
+    }
+    trader.thbc_uthb.0 = trader.thbc_uthb.0.wrapping_sub(cost.0);
+    sum_wh(&mut sums.bought_wh, bought);
+    sum_uthb(&mut sums.cost_uthb, cost);
+    // The energy part is rounded down, so it is never above the cost.
+    let wheeling = cost.0.wrapping_sub(value_floor(bought, price).0);
+    sum_uthb(&mut sums.zone_wheeling_uthb, MicroThb(wheeling));
+    add_grid(trader, bought)
 }
 
 #[inline(always)]
-fn sell(trader: &Trader, wallet: &mut Wallet, sold: u32, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
-    let value = zone_of(trader, terms)?.price.value_floor(sold);
-    let fee = value.basis_points_floor(terms.fee_bp);
-    let proceeds = value - fee;
-    // A limit holds where limit × sold ≤ 1000 × proceeds: exact, without dividing. Proceeds < 2⁴⁶, so the product can't wrap.
+fn sell(trader: &mut Trader, sold: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+    let value = value_floor(sold, zone_of(trader, terms)?.price.0 as u64);
+    // The value is below 2⁴⁶ and a fee at most 5 000 basis points, so the fee is below the value and nothing here can wrap.
+    let fee = MicroThb(value.0.wrapping_mul(terms.fee_bp as u64) / 10_000);
+    let proceeds = MicroThb(value.0.wrapping_sub(fee.0));
+    // A limit holds where limit × sold ≤ 1000 × proceeds: exact, without dividing.
     let earned = proceeds.0.wrapping_mul(1_000);
-    let holds = |limit: PriceUthb| limit.0 as u64 * sold as u64 <= earned;
+    let holds = |limit: PriceUthb| (limit.0 as u64).wrapping_mul(sold.0) <= earned;
     let mut allowed = match mandate_of(trader, terms.epoch) {
-        Some(mandate) if mandate.sell_min.0 != 0 && holds(mandate.sell_min) => mandate.max_wh as u64,
+        Some(mandate) if holds(mandate.sell_min) && mandate.sell_min.0 != 0 => mandate.max_wh as u64,
         _ => 0,
     };
-    if allowed < sold as u64 {
+    if allowed < sold.0 {
         allowed += recorded(trader, terms.epoch, SIDE_SELL, holds);
-        if allowed < sold as u64 {
-            return Err(Error::OutsideLimits);
+        if allowed < sold.0 {
+            return Err(refused(Error::OutsideLimits));
         }
     }
-    wallet.take_grid(sold)?;
-    sums.sold_wh += Wh(sold as u64);
-    sums.proceeds_uthb += proceeds;
-    sums.fee_uthb += fee;
-    wallet.credit(proceeds, sums)
+    take_grid(trader, sold)?;
+    sum_wh(&mut sums.sold_wh, sold);
+    sum_uthb(&mut sums.proceeds_uthb, proceeds);
+    sum_uthb(&mut sums.fee_uthb, fee);
+    credit(trader, proceeds, sums)
 }
 
 #[inline(always)]
-fn buy_back(trader: &Trader, wallet: &mut Wallet, unsold: u32, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+fn buy_back(trader: &mut Trader, unsold: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     match mandate_of(trader, terms.epoch) {
         Some(mandate) if mandate.buy_back != 0 => {}
         _ => return Ok(()),
     }
-    let received = terms.feed_in.value_floor(unsold);
-    wallet.take_grid(unsold)?;
-    sums.bought_back_wh += Wh(unsold as u64);
-    sums.buy_back_uthb += received;
-    wallet.credit(received, sums)
+    take_grid(trader, unsold)?;
+    let received = value_floor(unsold, terms.feed_in.0 as u64);
+    sum_wh(&mut sums.bought_back_wh, unsold);
+    sum_uthb(&mut sums.buy_back_uthb, received);
+    credit(trader, received, sums)
 }

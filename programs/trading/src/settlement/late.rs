@@ -1,12 +1,12 @@
 //! Late entries, one household: surplus is credited, deficits burn what is held, dearest tariff class first (domain §6).
 
 use common::{
-    quantities::PriceUthb,
+    quantities::{PriceUthb, Wh},
     state::trading::{RunSums, Trader},
     Error,
 };
 
-use super::Wallet;
+use super::{add_grid, burn_or_bill, enter, sum_net};
 
 /// What the run reads of its epoch.
 pub struct Terms {
@@ -26,19 +26,17 @@ pub struct Entry {
 /// Books a late entry: no trades, no buy-back. Errors: `DuplicateEntry`, `BalanceOverflow`.
 #[inline(always)]
 pub fn settle_late(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
-    let mut wallet = Wallet::enter(trader, terms.seq)?;
+    enter(trader, terms.seq)?;
     let net = entry.surplus_wh as i64 - entry.on_peak_wh as i64 - entry.off_peak_wh as i64;
-    sums.net_wh = sums.net_wh.wrapping_add(net);
-    wallet.add_grid(entry.surplus_wh)?;
-    let on_peak = (entry.on_peak_wh, terms.tariff_on_peak);
-    let off_peak = (entry.off_peak_wh, terms.tariff_off_peak);
+    sum_net(&mut sums.net_wh, net);
+    add_grid(trader, Wh(entry.surplus_wh as u64))?;
+    let on_peak = (Wh(entry.on_peak_wh as u64), terms.tariff_on_peak);
+    let off_peak = (Wh(entry.off_peak_wh as u64), terms.tariff_off_peak);
     let (first, second) = if on_peak.1 >= off_peak.1 {
         (on_peak, off_peak)
     } else {
         (off_peak, on_peak)
     };
-    wallet.burn_or_bill(first.0, first.1, sums)?;
-    wallet.burn_or_bill(second.0, second.1, sums)?;
-    wallet.leave(trader, sums);
-    Ok(())
+    burn_or_bill(trader, first.0, first.1, sums)?;
+    burn_or_bill(trader, second.0, second.1, sums)
 }

@@ -2,9 +2,10 @@
 //!
 //! Here: money and energy arithmetic. Not here: accounts, leaves, who may call (instructions/).
 //!
-//! Bounds: an entry's Wh are below 2³², a zone's price and wheeling below 2²³ each (checked when the header is committed), so every
-//! product fits 64 bits. Everything that outlives an entry is added with checks (`+` on quantities ends the transaction on overflow);
-//! only the signed changes wrap, as sums of differences of checked balances that `finalize_epoch` compares with the checked sums.
+//! Bounds: an entry's Wh are below 2³², prices below 2³² (a zone's price and wheeling below 2²³ each, checked when the header is
+//! committed), so every product of them fits 64 bits with room for rounding up. `RunSums` here are those of one batch: at most 64
+//! entries of less than 2⁵⁵ each, so they are added without checks; `add_to_run` adds them to the run's with checks. Balances are
+//! changed with checks, in place: the target has nine registers, so copies of them would live on the stack at twice the price.
 
 pub mod initial;
 pub mod late;
@@ -14,100 +15,173 @@ mod tests;
 
 use common::{
     quantities::{MicroThb, PriceUthb, Wh},
-    state::trading::{RunSums, Trader},
+    state::trading::{RunSums, Trader, BALANCE_LIMIT},
     Error,
 };
 
-/// Balances while an entry is worked on.
-#[derive(Clone, Copy)]
-pub(crate) struct Wallet {
-    grid: Wh,
-    thbc: MicroThb,
-    debt: MicroThb,
+const WH_PER_KWH: u64 = 1_000;
+
+/// Makes an error where it happens and not before: a code put ready for every trader costs a compute unit each time.
+#[cold]
+#[inline(never)]
+fn refused(error: Error) -> Error {
+    error
 }
 
-impl Wallet {
-    /// Takes the balances out of a trader that has no entry in this run yet, and marks it as having one.
-    /// That also refuses an account named twice in a batch.
-    #[inline(always)]
-    fn enter(trader: &mut Trader, seq: u64) -> Result<Self, Error> {
-        if trader.last_seq >= seq {
-            return Err(Error::DuplicateEntry);
-        }
-        trader.last_seq = seq;
-        Ok(Self {
-            grid: trader.grid_wh,
-            thbc: trader.thbc_uthb,
-            debt: trader.debt_uthb,
-        })
-    }
+/// What is received for energy below 2³² Wh at a price below 2³²: rounded down.
+#[inline(always)]
+fn value_floor(energy: Wh, price: u64) -> MicroThb {
+    MicroThb(energy.0.wrapping_mul(price) / WH_PER_KWH)
+}
 
-    /// Writes the balances back and adds their change to the run's sums.
-    #[inline(always)]
-    fn leave(self, trader: &mut Trader, sums: &mut RunSums) {
-        let grid = self.grid.0.wrapping_sub(trader.grid_wh.0) as i64;
-        let thbc = self.thbc.0.wrapping_sub(trader.thbc_uthb.0) as i64;
-        let debt = self.debt.0.wrapping_sub(trader.debt_uthb.0) as i64;
-        sums.grid_delta_wh = sums.grid_delta_wh.wrapping_add(grid);
-        sums.thbc_delta_uthb = sums.thbc_delta_uthb.wrapping_add(thbc);
-        sums.debt_delta_uthb = sums.debt_delta_uthb.wrapping_add(debt);
-        trader.grid_wh = self.grid;
-        trader.thbc_uthb = self.thbc;
-        trader.debt_uthb = self.debt;
-    }
+/// What is paid for energy below 2³² Wh at a price below 2³²: rounded up. (2³² − 1)² + 999 < 2⁶⁴.
+#[inline(always)]
+fn value_ceil(energy: Wh, price: u64) -> MicroThb {
+    MicroThb(energy.0.wrapping_mul(price).wrapping_add(WH_PER_KWH - 1) / WH_PER_KWH)
+}
 
-    #[inline(always)]
-    fn add_grid(&mut self, energy_wh: u32) -> Result<(), Error> {
-        let grid = self.grid.0.checked_add(energy_wh as u64);
-        self.grid = Wh(grid.ok_or(Error::BalanceOverflow)?);
-        Ok(())
-    }
+/// Adds to a batch's sum (bounds above). Volatile: the compiler would else carry all twenty sums through every turn of the loop in
+/// registers that the target doesn't have, which costs more than a load and a store of those that change.
+#[inline(always)]
+fn add_to(sum: &mut u64, amount: u64) {
+    let sum: *mut u64 = sum;
+    // SAFETY: the pointer comes from a reference.
+    unsafe { sum.write_volatile(sum.read_volatile().wrapping_add(amount)) }
+}
 
-    #[inline(always)]
-    fn take_grid(&mut self, energy_wh: u32) -> Result<(), Error> {
-        let grid = self.grid.checked_sub(Wh(energy_wh as u64));
-        self.grid = grid.ok_or(Error::InsufficientGrid)?;
-        Ok(())
-    }
+#[inline(always)]
+fn sum_wh(sum: &mut Wh, energy: Wh) {
+    add_to(&mut sum.0, energy.0);
+}
 
-    /// Money received: debt first.
-    #[inline(always)]
-    fn credit(&mut self, amount: MicroThb, sums: &mut RunSums) -> Result<(), Error> {
-        let repaid = self.debt.min(amount);
-        let thbc = self.thbc.0.checked_add((amount - repaid).0);
-        self.thbc = MicroThb(thbc.ok_or(Error::BalanceOverflow)?);
-        if !repaid.is_zero() {
-            self.debt -= repaid;
-            sums.debt_repaid_uthb += repaid;
-        }
-        Ok(())
-    }
+#[inline(always)]
+fn sum_uthb(sum: &mut MicroThb, amount: MicroThb) {
+    add_to(&mut sum.0, amount.0);
+}
 
-    /// Money owed to the supplier: what THBC lacks becomes debt.
-    #[inline(always)]
-    fn charge(&mut self, amount: MicroThb, sums: &mut RunSums) -> Result<(), Error> {
-        let paid = self.thbc.min(amount);
-        self.thbc -= paid;
-        let debt = self.debt.0.checked_add((amount - paid).0);
-        self.debt = MicroThb(debt.ok_or(Error::BalanceOverflow)?);
-        sums.paid_uthb += paid;
-        Ok(())
-    }
+/// The same for a net, which is signed.
+#[inline(always)]
+fn sum_net(sum: &mut i64, net_wh: i64) {
+    let sum: *mut i64 = sum;
+    // SAFETY: the pointer comes from a reference.
+    unsafe { sum.write_volatile(sum.read_volatile().wrapping_add(net_wh)) }
+}
 
-    /// Burns what is held of a deficit; the rest is residual, billed at the tariff.
-    #[inline(always)]
-    fn burn_or_bill(&mut self, deficit_wh: u32, tariff: PriceUthb, sums: &mut RunSums) -> Result<(), Error> {
-        let deficit = Wh(deficit_wh as u64);
-        let burned = self.grid.min(deficit);
-        self.grid -= burned;
-        if burned < deficit {
-            let residual = deficit - burned;
-            // At most `deficit_wh`, so it fits 32 bits again.
-            let billed = tariff.value_ceil(residual.0 as u32);
-            sums.residual_wh += residual;
-            sums.billed_uthb += billed;
-            self.charge(billed, sums)?;
-        }
-        Ok(())
+/// A balance plus an amount below 2⁶³: balances are below 2⁶³, so the sum doesn't wrap and its sign says whether it still is.
+#[inline(always)]
+fn increased(balance: u64, amount: u64) -> Result<u64, Error> {
+    let sum = balance.wrapping_add(amount);
+    if sum >= BALANCE_LIMIT {
+        return Err(refused(Error::BalanceOverflow));
     }
+    Ok(sum)
+}
+
+/// Marks a trader as having its entry in this run. That also refuses an account named twice in a batch.
+#[inline(always)]
+fn enter(trader: &mut Trader, seq: u64) -> Result<(), Error> {
+    if trader.last_seq >= seq {
+        return Err(refused(Error::DuplicateEntry));
+    }
+    trader.last_seq = seq;
+    Ok(())
+}
+
+#[inline(always)]
+fn add_grid(trader: &mut Trader, energy: Wh) -> Result<(), Error> {
+    trader.grid_wh = Wh(increased(trader.grid_wh.0, energy.0)?);
+    Ok(())
+}
+
+#[inline(always)]
+fn take_grid(trader: &mut Trader, energy: Wh) -> Result<(), Error> {
+    if trader.grid_wh < energy {
+        return Err(refused(Error::InsufficientGrid));
+    }
+    trader.grid_wh.0 = trader.grid_wh.0.wrapping_sub(energy.0);
+    Ok(())
+}
+
+/// Money received: debt first.
+#[inline(always)]
+fn credit(trader: &mut Trader, amount: MicroThb, sums: &mut RunSums) -> Result<(), Error> {
+    let mut kept = amount;
+    if trader.debt_uthb.0 != 0 {
+        let repaid = trader.debt_uthb.min(amount);
+        trader.debt_uthb.0 = trader.debt_uthb.0.wrapping_sub(repaid.0);
+        kept.0 = kept.0.wrapping_sub(repaid.0);
+        sum_uthb(&mut sums.debt_repaid_uthb, repaid);
+    }
+    trader.thbc_uthb = MicroThb(increased(trader.thbc_uthb.0, kept.0)?);
+    Ok(())
+}
+
+/// Money owed to the supplier: what THBC lacks becomes debt.
+#[inline(always)]
+fn charge(trader: &mut Trader, amount: MicroThb, sums: &mut RunSums) -> Result<(), Error> {
+    let mut paid = amount;
+    if trader.thbc_uthb < amount {
+        paid = trader.thbc_uthb;
+        let lack = MicroThb(amount.0.wrapping_sub(paid.0));
+        trader.debt_uthb = MicroThb(increased(trader.debt_uthb.0, lack.0)?);
+        sum_uthb(&mut sums.debt_incurred_uthb, lack);
+    }
+    trader.thbc_uthb.0 = trader.thbc_uthb.0.wrapping_sub(paid.0);
+    sum_uthb(&mut sums.paid_uthb, paid);
+    Ok(())
+}
+
+/// Burns what is held of a deficit; the rest is residual, billed at the tariff.
+#[inline(always)]
+fn burn_or_bill(trader: &mut Trader, deficit: Wh, tariff: PriceUthb, sums: &mut RunSums) -> Result<(), Error> {
+    if deficit <= trader.grid_wh {
+        trader.grid_wh.0 = trader.grid_wh.0.wrapping_sub(deficit.0);
+        return Ok(());
+    }
+    let residual = Wh(deficit.0.wrapping_sub(trader.grid_wh.0));
+    trader.grid_wh = Wh::ZERO;
+    let billed = value_ceil(residual, tariff.0 as u64);
+    sum_wh(&mut sums.residual_wh, residual);
+    sum_uthb(&mut sums.billed_uthb, billed);
+    charge(trader, billed, sums)
+}
+
+/// Adds a batch's sums to the run's; `SumOverflow` if one reaches 2⁶³.
+#[inline(never)]
+pub fn add_to_run(run: &mut RunSums, batch: &RunSums) -> Result<(), Error> {
+    // A run has fewer than 2¹⁰ batches of less than 2⁴⁰ Wh each.
+    run.net_wh = run.net_wh.wrapping_add(batch.net_wh);
+    // Both terms are below 2⁶³, so no sum wraps, and one look at all signs suffices.
+    let mut signs = 0;
+    macro_rules! add {
+        ($($sum:ident),*) => {$(
+            run.$sum.0 = run.$sum.0.wrapping_add(batch.$sum.0);
+            signs |= run.$sum.0;
+        )*};
+    }
+    add!(
+        bought_wh,
+        sold_wh,
+        cost_uthb,
+        zone_wheeling_uthb,
+        proceeds_uthb,
+        fee_uthb,
+        residual_wh,
+        billed_uthb,
+        paid_uthb
+    );
+    add!(
+        debt_repaid_uthb,
+        bought_back_wh,
+        buy_back_uthb,
+        minted_and_burned_wh,
+        refund_wh,
+        refund_uthb,
+        taken_back_wh
+    );
+    add!(returned_wh, returned_uthb, debt_incurred_uthb);
+    if signs >= BALANCE_LIMIT {
+        return Err(Error::SumOverflow);
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use common::{
     Error,
 };
 
-use super::Wallet;
+use super::{charge, credit, enter, refused, sum_uthb, sum_wh, take_grid, value_ceil, value_floor};
 
 /// Set in `refund_wh`: the epoch that was in deficit is the one before the run's epoch.
 pub const DEFICIT_IS_PRIOR: u32 = 1 << 31;
@@ -39,31 +39,31 @@ pub struct Entry {
 /// `RefundNotClosed` (refund = taken back + returned + billed must hold), `InsufficientGrid`, `BalanceOverflow`.
 #[inline(always)]
 pub fn resettle(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
-    let mut wallet = Wallet::enter(trader, terms.seq)?;
+    enter(trader, terms.seq)?;
     let (deficit, surplus) = match entry.refund_wh & DEFICIT_IS_PRIOR {
         0 => (terms.epoch, terms.prior),
         _ => (terms.prior, terms.epoch),
     };
-    let refund = entry.refund_wh & !DEFICIT_IS_PRIOR;
-    let parts = entry.taken_back_wh as u64 + entry.returned_wh as u64 + entry.billed_wh as u64;
-    if refund as u64 != parts {
-        return Err(Error::RefundNotClosed);
+    let refund = Wh((entry.refund_wh & !DEFICIT_IS_PRIOR) as u64);
+    let [taken, returned, billed] =
+        [entry.taken_back_wh, entry.returned_wh, entry.billed_wh].map(|energy| Wh(energy as u64));
+    if refund != taken + returned + billed {
+        return Err(refused(Error::RefundNotClosed));
     }
-    let refunded = deficit.tariff.value_floor(refund);
-    wallet.credit(refunded, sums)?;
-    wallet.take_grid(entry.taken_back_wh)?;
-    let for_returned = surplus.feed_in.value_ceil(entry.returned_wh);
-    wallet.charge(for_returned, sums)?;
-    let for_billed = surplus.tariff.value_ceil(entry.billed_wh);
-    wallet.charge(for_billed, sums)?;
-    sums.minted_and_burned_wh += Wh(entry.minted_and_burned_wh as u64);
-    sums.refund_wh += Wh(refund as u64);
-    sums.refund_uthb += refunded;
-    sums.taken_back_wh += Wh(entry.taken_back_wh as u64);
-    sums.returned_wh += Wh(entry.returned_wh as u64);
-    sums.returned_uthb += for_returned;
-    sums.residual_wh += Wh(entry.billed_wh as u64);
-    sums.billed_uthb += for_billed;
-    wallet.leave(trader, sums);
+    let refunded = value_floor(refund, deficit.tariff.0 as u64);
+    credit(trader, refunded, sums)?;
+    take_grid(trader, taken)?;
+    let for_returned = value_ceil(returned, surplus.feed_in.0 as u64);
+    charge(trader, for_returned, sums)?;
+    let for_billed = value_ceil(billed, surplus.tariff.0 as u64);
+    charge(trader, for_billed, sums)?;
+    sum_wh(&mut sums.minted_and_burned_wh, Wh(entry.minted_and_burned_wh as u64));
+    sum_wh(&mut sums.refund_wh, refund);
+    sum_uthb(&mut sums.refund_uthb, refunded);
+    sum_wh(&mut sums.taken_back_wh, taken);
+    sum_wh(&mut sums.returned_wh, returned);
+    sum_uthb(&mut sums.returned_uthb, for_returned);
+    sum_wh(&mut sums.residual_wh, billed);
+    sum_uthb(&mut sums.billed_uthb, for_billed);
     Ok(())
 }
