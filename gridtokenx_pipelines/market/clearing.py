@@ -123,7 +123,7 @@ def _result(
 ) -> ClearingResult:
     pairs = outcome.pairs
     if pairs is None:
-        pairs = pairs_of(orders, outcome.filled, outcome.flows, outcome.prices)
+        pairs = pairs_of(orders, outcome)
     fills = book.with_columns(filled_wh=pl.Series(outcome.filled, dtype=pl.Int64))
     zones = _zones(fills, outcome, network)
     fills = (

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gridtokenx_pipelines.market.mechanisms.outcome import Flow, Int64s, Orders, Pair
+from gridtokenx_pipelines.market.mechanisms.outcome import Flow, Int64s, Orders, Outcome, Pair
 
 BUY, SELL = 0, 1
 
@@ -27,15 +27,18 @@ def pair_up(buys: Int64s, buy_wh: Int64s, sells: Int64s, sell_wh: Int64s) -> Ite
     return zip(buyers.tolist(), sellers.tolist(), (ends - starts).tolist(), strict=True)
 
 
-def pairs_of(orders: Orders, filled: Int64s, flows: list[Flow], prices: dict[int, int | None]) -> list[Pair]:
+def pairs_of(orders: Orders, outcome: Outcome) -> list[Pair]:
     """Pairs of a cleared book at the buyer's zone price: neighbours in a zone first, then along the flows.
 
     What exporting zones have left is shared out to importing zones of the same connected area, each seller's Wh
     scaled to what arrived, so that every buyer's Wh are paired to the last one and losses stay with the sellers.
     """
-    area = _areas(sorted(prices), flows)
+    filled, prices = outcome.filled, outcome.prices
+    area = _areas(sorted(prices), outcome.flows)
     found: list[tuple[int, int, int]] = []
     left = filled.copy()
+    if outcome.one_area:
+        found += _pair_rows(orders, left, np.flatnonzero(filled > 0))
     for zone in sorted(prices):
         here = (orders.zone == zone) & (filled > 0)
         found += _pair_rows(orders, left, np.flatnonzero(here))

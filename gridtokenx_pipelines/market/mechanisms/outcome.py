@@ -67,10 +67,12 @@ class Pair(NamedTuple):
 class Outcome:
     """A mechanism's result: filled Wh per row of the book, price per zone (None: no trade), flows.
 
-    `pairs` only where the mechanism itself decides who trades with whom, at which price (pay_as_bid).
+    `pairs` only where the mechanism itself decides who trades with whom, at which price (pay_as_bid). `one_area`: it
+    looked at all zones as one, so buyers and sellers meet whatever their zones.
     """
 
     filled: Int64s
     prices: dict[int, int | None]
     flows: list[Flow] = field(default_factory=list)
     pairs: list[Pair] | None = None
+    one_area: bool = False

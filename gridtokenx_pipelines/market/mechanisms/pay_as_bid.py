@@ -23,4 +23,4 @@ def clear(orders: Orders, network: Network) -> Outcome:
     for buy, sell, energy in pair_up(buys, filled[buys], sells, filled[sells]):
         earlier = min((buy, sell), key=lambda row: (int(orders.time_us[row]), orders.order_id[row]))
         pairs.append(Pair(buy, sell, energy, int(orders.limit[earlier])))
-    return Outcome(filled, {zone.zone_id: None for zone in network.zones}, pairs=pairs)
+    return Outcome(filled, {zone.zone_id: None for zone in network.zones}, pairs=pairs, one_area=True)

@@ -66,4 +66,4 @@ def clear(orders: Orders, network: Network) -> Outcome:
     result = cross(orders.limit[buys], orders.wh[buys], orders.limit[sells], orders.wh[sells])
     filled = np.zeros(len(orders.side), np.int64)
     filled[buys], filled[sells] = result.bought, result.sold
-    return Outcome(filled, {zone.zone_id: result.price_uthb_per_kwh for zone in network.zones})
+    return Outcome(filled, {zone.zone_id: result.price_uthb_per_kwh for zone in network.zones}, one_area=True)
