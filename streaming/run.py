@@ -48,6 +48,7 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True):
     archive_dir: Path
     network_id: int = 3
     snapshot_seconds: float = 1.0
+    broker_wait_seconds: float = 30.0
     readings_topic: str = METER_READINGS.name
     orders_topic: str = ORDERS.name
     registry_topic: str = METER_REGISTRY.name
@@ -59,7 +60,7 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_telemetry(settings: FlowSettings) -> None:
     """Run the telemetry flow until it is told to end."""
-    wait_for_broker(settings.brokers)
+    wait_for_broker(settings.brokers, settings.broker_wait_seconds)
     partitions = partitions_of(settings.brokers, settings.readings_topic)
     with contextlib.ExitStack() as resources:
         stop = resources.enter_context(ended_by_signals())
@@ -97,7 +98,7 @@ def run_telemetry(settings: FlowSettings) -> None:
 
 def run_orders(settings: FlowSettings) -> None:
     """Run the orders flow until it is told to end."""
-    wait_for_broker(settings.brokers)
+    wait_for_broker(settings.brokers, settings.broker_wait_seconds)
     partitions = partitions_of(settings.brokers, settings.orders_topic)
     with contextlib.ExitStack() as resources:
         stop = resources.enter_context(ended_by_signals())
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, default=Path(), help="folder in which archive/ is written")
     parser.add_argument("--network-id", type=int, default=3, help="1 mainnet-beta, 2 devnet, 3 localnet")
     parser.add_argument("--snapshot-seconds", type=float, default=1.0)
+    parser.add_argument("--broker-wait-seconds", type=float, default=30.0)
     parser.add_argument("--market", type=bytes.fromhex, default=b"", help="32 bytes in hex (orders flow)")
     options = parser.parse_args()
     settings = FlowSettings(
@@ -197,6 +199,7 @@ def main() -> None:
         archive_dir=options.archive,
         network_id=options.network_id,
         snapshot_seconds=options.snapshot_seconds,
+        broker_wait_seconds=options.broker_wait_seconds,
         market=options.market,
     )
     try:
