@@ -148,6 +148,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
     row = store.EpochRow(
         epoch=epoch,
         status="halted" if result.halted else "cleared",
+        halted=result.halted,
         seq=state.seq,
         mechanism=mechanism,
         book_root=book_root,

@@ -50,5 +50,5 @@ def result_of(parquet: ParquetStore, epoch: int, row: EpochRow, committed: Clear
         rent_uthb=row.rent_uthb or 0,
         welfare_uthb=row.welfare_uthb or 0,
         volume_wh=row.volume_wh or 0,
-        halted=bool(committed.fills.is_empty() and row.status == "halted"),
+        halted=row.halted,
     )

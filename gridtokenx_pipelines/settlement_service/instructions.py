@@ -81,7 +81,7 @@ def _clearing_header(connection: Connection, epoch: int, entries: pl.DataFrame) 
         raise ValueError(f"epoch {epoch} has run 0 but no row in market_epochs; restore it from the backup")
     zones = store.read_clearing(connection, epoch).zone_results
     return Header(
-        halted=row.status == "halted",
+        halted=row.halted,
         # where nothing was bought back the flag would change nothing on the chain either
         buy_back=bool((entries["bought_back_wh"] > 0).any()),
         lost_wh=row.lost_wh or 0,

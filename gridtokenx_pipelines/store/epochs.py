@@ -65,3 +65,24 @@ def net_energy_between(connection: Connection, first: int, last: int) -> pl.Data
         {"first": first, "last": last},
         NET_ENERGY,
     )
+
+
+def corrections_at(connection: Connection, boundary_epoch: int) -> pl.DataFrame:
+    """All corrections of a boundary with what became of them, by meter and revision."""
+    return read_frame(
+        connection,
+        "SELECT meter_id, wallet, revision, production_delta_wh, consumption_delta_wh, status, x_wh, booked_seq, "
+        "reason FROM corrections WHERE boundary_epoch = :epoch ORDER BY meter_id, revision",
+        {"epoch": boundary_epoch},
+        {
+            "meter_id": pl.String,
+            "wallet": pl.String,
+            "revision": pl.Int64,
+            "production_delta_wh": pl.Int64,
+            "consumption_delta_wh": pl.Int64,
+            "status": pl.String,
+            "x_wh": pl.Int64,
+            "booked_seq": pl.Int64,
+            "reason": pl.String,
+        },
+    )

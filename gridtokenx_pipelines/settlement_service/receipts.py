@@ -1,0 +1,169 @@
+"""Stage 4: planned runs on the chain, in the order of their seq, and proof that chain and ledger agree.
+
+Belongs here: which runs are due, marking what is finalised, reports from receipts. Does not belong here: transactions
+and crashes (chain/runs.py, chain/outbox.py), judging (inspections/receipts.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+from solders.pubkey import Pubkey
+
+from gridtokenx_pipelines.chain import addresses, lookup
+from gridtokenx_pipelines.chain.idl import Program
+from gridtokenx_pipelines.chain.outbox import Outbox
+from gridtokenx_pipelines.chain.run_steps import RunKeys
+from gridtokenx_pipelines.chain.runs import settle_runs
+from gridtokenx_pipelines.chain.signer import Signer
+from gridtokenx_pipelines.config import ConfigError
+from gridtokenx_pipelines.settlement.batches import RunPlan
+from gridtokenx_pipelines.settlement_service import chain_proof, instructions
+from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
+from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
+from gridtokenx_pipelines.settlement_service.report import EpochReport
+from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.store import audit, ledger, participants
+from gridtokenx_pipelines.store.clearing import settle_epoch
+from gridtokenx_pipelines.store.settled import outbox_between, receipts_between
+
+# runs handed to the chain at once: enough to keep the pipeline of chain/runs.py full, few enough to report progress
+RUNS_AT_ONCE = 32
+BATCH_STEPS = ("settle",)
+
+
+def settle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
+    """Settle every run booked so far for these epochs, and open runs before them. Doing it again sends nothing.
+
+    Raises ChainError when the chain refuses for a reason that its state doesn't explain.
+    """
+    started = time.monotonic()
+    settled = settle_open_runs(services, through_epoch=epochs[-1])
+    seconds = time.monotonic() - started
+    with services.engine.connect() as connection:
+        found = receipts_between(connection, epochs[0], epochs[-1])
+        plans = {
+            epoch: [ledger.plan_of(connection, epoch, run.run) for run in ledger.runs_of(connection, epoch)]
+            for epoch in epochs
+        }
+    return [
+        _report(
+            epoch,
+            found.filter(pl.col("epoch") == epoch),
+            [plan for plan in plans[epoch] if plan is not None],
+            changed=epoch in settled,
+            seconds=seconds / max(len(settled), 1),
+        )
+        for epoch in epochs
+    ]
+
+
+def settle_open_runs(services: Services, through_epoch: int | None = None) -> set[int]:
+    """Bring open runs to their end in the order of seq; returns the epochs that were touched.
+
+    With `through_epoch`, up to the last open run of an epoch not after it: what lies before it in seq must go first.
+    """
+    with services.engine.connect() as connection:
+        open_runs = ledger.open_runs(connection)
+    if through_epoch is not None:
+        wanted = [run.seq for run in open_runs if run.epoch <= through_epoch]
+        open_runs = [run for run in open_runs if run.seq <= max(wanted, default=0)]
+    if not open_runs:
+        return set()
+    instructions.plan_epochs(services, sorted({run.epoch for run in open_runs}))
+    keys = RunKeys(payer=services.relayer, authority=services.authority, oracles=_attesting(services))
+    outbox = Outbox(services.engine, services.client)
+    table = lookup.ensure(services.client, services.relayer, _accounts(services))
+    for start in range(0, len(open_runs), RUNS_AT_ONCE):
+        part = open_runs[start : start + RUNS_AT_ONCE]
+        settle_runs(services.client, outbox, [_plan(services, run) for run in part], keys, table)
+        for run in part:
+            _mark_finalised(services, run)
+    return {run.epoch for run in open_runs}
+
+
+def _attesting(services: Services) -> tuple[Signer, ...]:
+    """As many of our oracles as the threshold asks for: one vote more would be refused, the root being final."""
+    account = services.client.account(addresses.governance())
+    if account is None:
+        raise ConfigError("SOLANA_RPC_URL", services.client.rpc_url, "a network that is set up", "run the set-up first")
+    threshold = Program.load("governance").decode("Governance", account.data)["oracle_threshold"]
+    if len(services.oracles) < threshold:
+        raise ConfigError("oracle keys", len(services.oracles), f"at least {threshold}", "add keys to the keys folder")
+    return services.oracles[:threshold]
+
+
+def _accounts(services: Services) -> list[Pubkey]:
+    with services.engine.connect() as connection:
+        meters = participants.meter_addresses(connection)
+        traders = participants.trader_addresses(connection)
+    # in the batches' order, by id and wallet, so that a batch's accounts lie in one table or two
+    return [Pubkey(known[name]) for known in (meters, traders) for name in sorted(known)]
+
+
+def _plan(services: Services, run: ledger.Run) -> RunPlan:
+    with services.engine.connect() as connection:
+        plan = ledger.plan_of(connection, run.epoch, run.run)
+    if plan is None:
+        raise ValueError(f"run {run.run} of epoch {run.epoch} has no plan; materialise mint_instructions first")
+    return plan
+
+
+def _mark_finalised(services: Services, run: ledger.Run) -> None:
+    """Written from chain state: `settle_runs` returns only after the chain said finalised."""
+    with services.engine.begin() as connection:
+        ledger.set_status(connection, run.seq, "finalised")
+        if all(each.status == "finalised" for each in ledger.runs_of(connection, run.epoch)):
+            settle_epoch(connection, run.epoch, datetime.now(UTC))
+        audit.append(
+            connection,
+            at=datetime.now(UTC),
+            who="settlement",
+            what="run_finalised",
+            detail={"epoch": run.epoch, "run": run.run, "kind": run.kind, "seq": run.seq},
+        )
+
+
+def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
+    """The checks on receipts for each epoch; chain and ledger are compared as they stand now."""
+    with services.engine.connect() as connection:
+        plans = {
+            epoch: [ledger.plan_of(connection, epoch, run.run) for run in ledger.runs_of(connection, epoch)]
+            for epoch in epochs
+        }
+        return inspection.inspect(
+            epochs,
+            plans={epoch: [plan for plan in made if plan is not None] for epoch, made in plans.items()},
+            outbox=outbox_between(connection, epochs[0], epochs[-1]),
+            receipts=receipts_between(connection, epochs[0], epochs[-1]),
+            entries=ledger.wallet_entries(connection, epochs[0], epochs[-1]),
+            proof=chain_proof.compare(services, connection),
+        )
+
+
+def _report(epoch: int, found: pl.DataFrame, plans: Sequence[RunPlan], *, changed: bool, seconds: float) -> EpochReport:
+    units = int(found["compute_units"].sum())
+    traders = sum(batch.n for plan in plans for batch in plan.trading)
+    trading = int(found.filter(pl.col("step").is_in(BATCH_STEPS))["compute_units"].sum())
+    by_step = (
+        found.group_by("run", "step", maintain_order=True)
+        .agg(pl.len().alias("transactions"), pl.sum("compute_units", "fee_lamports"), pl.max("slot").alias("last_slot"))
+        .sort("run")
+    )
+    return EpochReport(
+        epoch=epoch,
+        changed=changed,
+        facts={
+            "transactions": found.height,
+            "compute_units": units,
+            "compute_units_per_trader": round(trading / traders, 1) if traders else None,
+            "fee_lamports": int(found["fee_lamports"].sum()),
+            "last_slot": found["slot"].max() if found.height else None,  # type: ignore[dict-item]
+            "seconds": round(seconds, 3) if changed else 0.0,
+            "root": plans[0].root.hex() if plans else None,
+        },
+        tables={"by_step": by_step},
+    )
