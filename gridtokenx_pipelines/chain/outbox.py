@@ -128,6 +128,7 @@ class Outbox:
             return _Flight(item, self._signed(item, self.client.blockhash(), attempts=1), new=True)
         if row.status == "failed":
             # the caller asks again for what failed on the chain, so the old one has landed or was refused for good
+            self.client.forget_blockhash()
             renewed = self._signed(item, self.client.blockhash(), row.attempts + 1)
             self.store.replace(row, renewed)
             return _Flight(item, renewed, new=False)

@@ -58,7 +58,7 @@ class RunSteps:
         self.oracle = Program.load("oracle")
 
     def prepare(self, plan: RunPlan, missing: Missing) -> list[OutboxItem]:
-        """Open the epoch's accounts and attest, what of it is missing: one transaction, or one an oracle if too large."""
+        """Open accounts and attest, whatever is missing: one transaction, or one an oracle where that is too large."""
         opening, signers = self._opening(plan, missing)
         votes = [(oracle, self._votes(plan, oracle, missing)) for oracle in self.keys.oracles]
         votes = [(oracle, cast) for oracle, cast in votes if cast]
@@ -208,6 +208,9 @@ class RunSteps:
         done_already: frozenset[str] | None = None,
     ) -> OutboxItem:
         named = {meta.pubkey for instruction in instructions for meta in instruction.accounts if not meta.is_signer}
+        # finalising two runs of an epoch is the same bytes under one blockhash, and the chain would take the second for a
+        # resend of the first: the limit tells them apart
+        own_units = units + plan.kind + 4 * (plan.run % 10_000)
         extra = {} if done_already is None else {"done_already": done_already}
         return OutboxItem(
             epoch=plan.epoch,
@@ -215,7 +218,7 @@ class RunSteps:
             run=plan.run,
             step=step,
             idx=idx,
-            instructions=(set_compute_unit_limit(units), *instructions),
+            instructions=(set_compute_unit_limit(own_units), *instructions),
             payer=self.keys.payer,
             signers=tuple({signer.pubkey: signer for signer in signers}.values()),
             lookup_tables=self.lookup.tables_for(named),
