@@ -15,7 +15,7 @@ from typing import Any
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
-from svm import BRIDGE, CLEARING, DEPLOYER, METERING, NETWORK, Chain, Receipt, batch_args, leaf
+from tests.chain.svm import BRIDGE, CLEARING, DEPLOYER, METERING, NETWORK, Chain, Receipt, batch_args, leaf
 
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.market.roots import MerkleTree
