@@ -47,10 +47,10 @@ def _check_quantities(problem: Problem, group_wh: Sequence[int], arc_wh: Sequenc
 
 def _slack_wh(problem: Problem) -> list[int]:
     slack = [1] * problem.n_zones
-    for arc in problem.arcs:
-        if arc.link.loss_ppm:
-            slack[arc.start] += 1
-            slack[arc.end] += 1
+    lossy = {arc.link.link_id: (arc.start, arc.end) for arc in problem.arcs if arc.link.loss_ppm}
+    for ends in lossy.values():
+        for zone in ends:
+            slack[zone] += 1
     return slack
 
 
