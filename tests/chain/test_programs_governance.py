@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import pytest
 from solders.pubkey import Pubkey
-from svm import DEPLOYER, EPOCH, GUARDIAN, NETWORK, ORACLES, PARAMS, START, Chain, ProgramFailedError, key, program
 
 from gridtokenx_pipelines.chain import addresses
+from tests.chain.svm import (
+    DEPLOYER,
+    EPOCH,
+    GUARDIAN,
+    NETWORK,
+    ORACLES,
+    PARAMS,
+    START,
+    Chain,
+    ProgramFailedError,
+    key,
+    program,
+)
 
 DAY = 86_400
 STRANGER = key("stranger")

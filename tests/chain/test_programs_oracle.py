@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from svm import CLEARING, DEPLOYER, EPOCH, LATE, METERING, ORACLES, START, Chain, ProgramFailedError, Receipt, key
 
 from gridtokenx_pipelines.chain import addresses
+from tests.chain.svm import (
+    CLEARING,
+    DEPLOYER,
+    EPOCH,
+    LATE,
+    METERING,
+    ORACLES,
+    START,
+    Chain,
+    ProgramFailedError,
+    Receipt,
+    key,
+)
 
 ROOT, OTHER = bytes([1]) * 32, bytes([2]) * 32
 CU_LIMIT = 1_500  # chain.md §6, besides account creation

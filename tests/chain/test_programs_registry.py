@@ -12,7 +12,10 @@ from solders.instruction import AccountMeta, Instruction
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
-from svm import (
+
+from gridtokenx_pipelines.chain import addresses
+from gridtokenx_pipelines.market.roots import MerkleTree
+from tests.chain.svm import (
     DEPLOYER,
     EPOCH,
     LATE,
@@ -26,9 +29,6 @@ from svm import (
     key,
     leaf,
 )
-
-from gridtokenx_pipelines.chain import addresses
-from gridtokenx_pipelines.market.roots import MerkleTree
 
 OWNER = key("owner")
 STRANGER = key("stranger")

@@ -8,9 +8,9 @@ import pytest
 from solders.instruction import AccountMeta
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
-from svm import BRIDGE, DEPLOYER, Chain, ProgramFailedError, key
 
 from gridtokenx_pipelines.chain import addresses
+from tests.chain.svm import BRIDGE, DEPLOYER, Chain, ProgramFailedError, key
 
 WALLET = key("wallet").pubkey()
 ACCOUNT = key("token account").pubkey()
