@@ -4,10 +4,10 @@ Belongs here: Dagster's configurable shell around the services. Does not belong 
 (config.py) or what the services do. Nothing is read or connected before a step or sensor asks for `services`.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Self
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -25,7 +25,7 @@ class Settlement(dg.ConfigurableResource):
     _services: Services | None = PrivateAttr(default=None)
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Settlement]:
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
         """Keep the connections for all steps of an in-process run, and close them at its end."""
         with ExitStack() as stack:
             self._stack, self._services = stack, None

@@ -3,8 +3,7 @@
 Belongs here: the clock of the pipeline. Does not belong here: what a run does, or which epochs are complete.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 import dagster as dg
 
 from gridtokenx_pipelines.jobs import settle_epoch

@@ -3,8 +3,7 @@
 Belongs here: what to request and under which run key. Does not belong here: which epochs are complete (the service).
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 from collections.abc import Sequence
 
 import dagster as dg

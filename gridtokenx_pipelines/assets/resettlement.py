@@ -3,8 +3,7 @@
 Belongs here: the asset as Dagster sees it. Does not belong here: x, refunds, take-backs (settlement/resettlement.py).
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 import dagster as dg
 
 from gridtokenx_pipelines.assets.render import show

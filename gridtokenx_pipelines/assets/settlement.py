@@ -5,8 +5,7 @@ I/O, which is `settlement_service`, one file per stage; docs/decisions/0004-epoc
 clearing share a step.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,7 @@ Belongs here: the checks as Dagster sees them, one step per asset. Does not belo
 (settlement_service/inspections). Those of order book and clearing run inside their asset's step, before the commit.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
