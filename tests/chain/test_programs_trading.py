@@ -1,14 +1,14 @@
-"""The trading program from initialise to finalise: whole epochs, late and resettlement runs, with exact balances and all laws."""
+"""The trading program from initialise to finalise: whole epochs and later runs, exact balances, all laws."""
 
 from __future__ import annotations
 
 from struct import pack
 
 import pytest
-from tests.chain.svm import CLEARING, DEPLOYER, EPOCH, LATE, PARAMS, RESETTLEMENT, START, ProgramFailedError, key
-from tests.chain.trading_world import BUY, BUY_BACK, HALTED, SELL, THB, Household, Run, World, Zone, order
 
 from gridtokenx_pipelines.chain import addresses
+from tests.chain.svm import CLEARING, DEPLOYER, EPOCH, LATE, PARAMS, RESETTLEMENT, START, ProgramFailedError, key
+from tests.chain.trading_world import BUY, BUY_BACK, HALTED, SELL, THB, Household, Run, World, Zone, order
 
 ON_PEAK = EPOCH + 11  # 2026-01-27 21:45 in Bangkok, the last quarter hour of the day's peak
 OFF_PEAK = ON_PEAK + 1

@@ -1,7 +1,7 @@
 """A neighbourhood on a LiteSVM: all five programs, households, and whole settlement runs built by abi.md.
 
-Belongs here: what the trading tests share. Does not belong here: what a test expects, and the project's own planning of runs
-(settlement/batches.py): trees, headers and entries are written out again, so that both are checked against the programs.
+Belongs here: what the trading tests share. Does not belong here: what a test expects, and the project's own planning of
+runs (settlement/batches.py): trees, headers and entries are written out again, so that both are checked.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
-from tests.chain.svm import BRIDGE, CLEARING, DEPLOYER, METERING, NETWORK, Chain, Receipt, batch_args, leaf
 
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.market.roots import MerkleTree
+from tests.chain.svm import BRIDGE, CLEARING, DEPLOYER, EPOCH, METERING, NETWORK, Chain, Receipt, batch_args, leaf
 
 THB = 1_000_000
 HALTED, BUY_BACK = 1, 2
@@ -132,7 +132,7 @@ class World(Chain):
 
     # ---- households
 
-    def household(self, name: str, zone: int = 1, thbc: int = 0, first_epoch: int = 0, **mandate: Any) -> Household:
+    def household(self, name: str, zone: int = 1, thbc: int = 0, first_epoch: int = EPOCH, **mandate: Any) -> Household:
         """A wallet with an approved meter of 60 kW, THBC deposited, and a mandate if its terms are given."""
         home = self.register(name, zone, first_epoch)
         self.open_trader(home)
@@ -205,6 +205,7 @@ class World(Chain):
     def mandate(
         self,
         home: Household,
+        *,
         sell_min: int = 0,
         buy_max: int = 0,
         max_wh: int = 10_000,
@@ -243,6 +244,9 @@ class World(Chain):
             "metered": addresses.metered(run.epoch),
             "attestation": addresses.attestation(run.kind, run.epoch, run.run),
         }
+
+    def batch_accounts(self, run: Run) -> dict[str, Pubkey]:
+        return {name: address for name, address in self.run_accounts(run).items() if name != "metered"}
 
     def begin(self, run: Run) -> Receipt:
         return self.call("registry", "begin_run", self.run_accounts(run), kind=run.kind, run=run.run)
@@ -293,7 +297,7 @@ class World(Chain):
     ) -> Instruction:
         entries, bound = _bound(run.trading[i], "trader")
         args = batch_args(run.tree, run.first_trading + i, len(run.trading[i]), entries) | changed
-        named = {key: value for key, value in self.run_accounts(run).items() if key != "metered"}
+        named = self.batch_accounts(run)
         if run.kind == 3:
             named["prior_epoch"] = addresses.epoch(run.epoch - 1)
         remaining = [AccountMeta(address, False, True) for address in accounts or bound]
@@ -362,6 +366,7 @@ def order(
     side: int,
     energy_wh: int,
     limit: int,
+    *,
     nonce: int = 0,
     network: int = NETWORK,
     market: Pubkey | None = None,
