@@ -41,7 +41,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     authority_wallet_path: Path
     influxdb_url: str
     influxdb_token: str
-    gateway_key_path: Path
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -65,7 +64,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             authority_wallet_path=_absolute(env, "AUTHORITY_WALLET_PATH", keys_dir / "authority.json"),
             influxdb_url=env.get("INFLUXDB_URL", ""),
             influxdb_token=env.get("INFLUXDB_TOKEN", ""),
-            gateway_key_path=_absolute(env, "GRIDTOKENX_GATEWAY_KEY_PATH", keys_dir / "gateway.pub"),
         )
 
     def __repr__(self) -> str:
@@ -86,7 +84,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "GRIDTOKENX_RULES_PATH": str(self.rules_path),
             "GRIDTOKENX_ZONES_PATH": str(self.network_path),
             "AUTHORITY_WALLET_PATH": str(self.authority_wallet_path),
-            "GRIDTOKENX_GATEWAY_KEY_PATH": str(self.gateway_key_path),
             "INFLUXDB_URL": self.influxdb_url,
             "INFLUXDB_TOKEN": self.influxdb_token,
         }

@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
@@ -130,6 +131,10 @@ class Stack:
             server.stop()  # type: ignore[attr-defined] # untyped wheel
         self._resources.close()
 
+    def enter(self, part: AbstractContextManager[str]) -> str:
+        """Enter a part that is a context manager of its own; it is left when the stack is."""
+        return self._resources.enter_context(part)
+
     def postgres(self) -> str:
         """Start (or find) Postgres of this folder; the database URL with psycopg2 spelled out."""
         with warnings.catch_warnings():
@@ -162,7 +167,7 @@ class Stack:
             "localnet",
             ["gridtokenx_pipelines.chain.localnet", "--port", str(port), "--data-dir", str(self.data_dir / "localnet")],
         )
-        wait_for(lambda: _listens(port), child, f"port {port}")
+        wait_for(lambda: listens(port), child, f"port {port}")
         return f"http://127.0.0.1:{port}"
 
     def check(self) -> None:
@@ -171,7 +176,25 @@ class Stack:
             child.check()
 
 
-def _listens(port: int) -> bool:
+def stop_postgres(data_dir: Path) -> None:
+    """End a database server that an earlier, killed owner of the folder left running."""
+    try:
+        pid = int((data_dir / "pg" / "postmaster.pid").read_text().split()[0])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return
+    if b"postgres" not in command:
+        return  # the number has gone to another process since
+    os.kill(pid, signal.SIGINT)  # Postgres's fast shutdown
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > deadline:
+            raise StackError(f"Postgres (process {pid}) of {data_dir} did not end; end it by hand")
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    """Whether something answers on the loopback address."""
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -82,13 +82,17 @@ class ClosedEpoch(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a partition has come; the watermark and epoch are None before its first tick."""
+    """How far a partition has come; the watermark and epoch are None before its first tick.
+
+    `counts`: totals since the beginning of the (status, reason) pairs that the batch changed.
+    """
 
     partition: int
     partitions: int
     watermark_us: int | None
     closed_epoch: int | None
     offset: int
+    counts: dict[tuple[str, str], int] = {}
 
 
 class Outputs:
@@ -102,6 +106,7 @@ class Outputs:
         self.accepted: list[Accepted] = []
         self.closed: list[ClosedEpoch] = []
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.totals: dict[tuple[str, str], int] = {}  # counts of the partition since its beginning
         self.progress: Progress | None = None
 
     def net_energy(self) -> pl.DataFrame:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pickle
 from array import array
+from collections import Counter
+from collections import Counter
 from typing import NamedTuple
 
 from gridtokenx_pipelines.epochs import EPOCHS_PER_DAY
@@ -17,7 +19,7 @@ from gridtokenx_pipelines.metering.registry import MeterRecord
 from gridtokenx_pipelines.metering.rows import Rows
 
 SCHEMA = "gridtokenx/shard-state"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WATERMARK_LAG_US = 30_000_000
 BOUNDARY_WINDOW_US = 60_000_000
 MAX_AHEAD_US = 60_000_000
@@ -70,6 +72,7 @@ class ShardState:
         self.archived_to = -1  # the last offset in a closed epoch's archive
         self.last_tick_us: int | None = None
         self.closed_epoch: int | None = None
+        self.counts: Counter[tuple[str, str]] = Counter()  # records by (status, reason) since the beginning
         self.slots: dict[str, int] = {}
         self.meter_ids: list[str] = []
         self.settled = array("q")
@@ -79,6 +82,8 @@ class ShardState:
         self.tallies: dict[int, Tally] = {}
         # (slot, epoch) → readings, lowest and highest seq of epochs that a missing meter has yet to book
         self.waiting: dict[tuple[int, int], tuple[int, int, int]] = {}
+        # (status, reason) → records since the beginning: in the state, so that a replay after a crash counts none twice
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     @property
     def watermark_us(self) -> int | None:

@@ -49,9 +49,17 @@ def step(state: ShardState, batch: Iterable[Message], registry: RegistryView) ->
         if refusal is not None:
             outputs.dead_letters.append(DeadLetter(state.partition, message.raw, refusal.reason, refusal.detail))
             outputs.counts["rejected", refusal.reason.word] += 1
+    state.counts.update(outputs.counts)
+    outputs.totals = dict(state.counts)
     if state.offset >= 0:
+        state.counts.update(outputs.counts)
         outputs.progress = Progress(
-            state.partition, state.partitions, state.watermark_us, state.closed_epoch, state.offset
+            state.partition,
+            state.partitions,
+            state.watermark_us,
+            state.closed_epoch,
+            state.offset,
+            {kind: state.counts[kind] for kind in outputs.counts},
         )
     return state, outputs
 

@@ -1,9 +1,12 @@
 """How far the flows have come, and so which epochs are complete.
 
-Belongs here: SQL on `stream_progress`. Does not belong here: what moves a watermark (ticks only: metering/, market/).
+Belongs here: SQL on `stream_progress` and `stream_counts`.
+Does not belong here: what moves a watermark (ticks only: metering/, market/).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from sqlalchemy import Connection, Engine, text
 
@@ -38,6 +41,23 @@ def save_progress(
             "closed": closed_epoch,
             "offset": offset,
         },
+    )
+
+
+def save_counts(connection: Connection, flow: str, partition: int, totals: Mapping[tuple[str, str], int]) -> None:
+    """Write a partition's records by (status, reason) since its beginning; a replay's lower totals change nothing."""
+    if not totals:
+        return
+    connection.execute(
+        text(
+            "INSERT INTO stream_counts AS old (flow, partition, status, reason, records) "
+            "VALUES (:flow, :partition, :status, :reason, :records) ON CONFLICT (flow, partition, status, reason) "
+            "DO UPDATE SET records = GREATEST(old.records, EXCLUDED.records)"
+        ),
+        [
+            {"flow": flow, "partition": partition, "status": status, "reason": reason, "records": records}
+            for (status, reason), records in sorted(totals.items())
+        ],
     )
 
 

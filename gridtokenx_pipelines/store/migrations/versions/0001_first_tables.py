@@ -106,6 +106,14 @@ CREATE TABLE stream_progress (
     "offset" BIGINT,
     PRIMARY KEY (flow, partition)
 );
+CREATE TABLE stream_counts (
+    flow TEXT NOT NULL,
+    partition BIGINT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    records BIGINT NOT NULL CHECK (records >= 0),
+    PRIMARY KEY (flow, partition, status, reason)
+);
 CREATE TABLE latest_readings (
     meter_id TEXT PRIMARY KEY,
     zone_id BIGINT NOT NULL,
@@ -386,8 +394,8 @@ CREATE TRIGGER ledger_entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON
 TABLES = (
     "audit_logs", "blockchain_transactions", "outbox", "ledger_entries", "market_accounts", "balances",
     "meter_settlements", "settlements", "runs", "flows", "zone_results", "order_matches", "fills", "market_epochs",
-    "corrections", "net_energy", "latest_readings", "stream_progress", "dead_letters", "orders", "deposits",
-    "mandates", "meters", "users",
+    "corrections", "net_energy", "latest_readings", "stream_counts", "stream_progress", "dead_letters", "orders",
+    "deposits", "mandates", "meters", "users",
 )  # fmt: skip
 
 

@@ -1,0 +1,142 @@
+"""The command line: what can be done with this system, each command a thin door into its room.
+
+Belongs here: options, their bounds, exit codes. Does not belong here: the work. Exit codes: 0 done, 1 the work failed
+or a proof doesn't close, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gridtokenx_pipelines.config import ConfigError, Settings
+from gridtokenx_pipelines.stack import StackError
+
+DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gridtokenx-pipelines")
+def cli() -> None:
+    """Peer-to-peer solar energy: signed meter readings to settled 15-minute epochs on Solana."""
+
+
+@cli.command()
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**31), help="Seed of keys, faults, orders."
+)
+@click.option("--grid", default="1-LV-urban6--2-sw", show_default=True, help="SimBench low-voltage grid.")
+@click.option(
+    "--zones", default=2, show_default=True, type=click.IntRange(1, 8), help="Market zones to cut the grid into."
+)
+@click.option("--start", default="2026-06-14T17:00Z", show_default=True, help="First epoch (UTC quarter hour).")
+@click.option("--epochs", default=96, show_default=True, type=click.IntRange(1, 2880), help="Epochs to play.")
+@click.option(
+    "--speed", default=0.0, show_default=True, type=click.FloatRange(0), help="Simulated seconds a second; 0: no brake."
+)
+@click.option("--chain", default="localnet", show_default=True, type=click.Choice(["localnet", "validator"]))
+@click.option(
+    "--data-dir", default=DEFAULT_DATA_DIR, show_default=True, type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--rpc-port", default=None, type=click.IntRange(1024, 65535), help="Port of the local chain; else any free."
+)
+@click.option("--fresh", is_flag=True, help="Forget what an earlier demo left in the data folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document, nothing else.")
+@click.option("--output", default=Path("demo.json"), show_default=True, type=click.Path(path_type=Path, dir_okay=False))
+def demo(**options: object) -> None:
+    """Play and settle a neighbourhood's day on the embedded stack."""
+    from gridtokenx_pipelines.demo.options import DemoOptions  # noqa: PLC0415 - polars is not needed for --help
+    from gridtokenx_pipelines.demo.run import run_demo  # noqa: PLC0415
+
+    sys.exit(run_demo(DemoOptions.checked(**options)))
+
+
+@cli.command()
+@click.option(
+    "--data-dir", default=DEFAULT_DATA_DIR, show_default=True, type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--port", default=3070, show_default=True, type=click.IntRange(1024, 65535), help="Port of the web server."
+)
+def ui(data_dir: Path, port: int) -> None:
+    """Open the Dagster UI on the demo's data."""
+    from gridtokenx_pipelines.demo.ui import serve_ui  # noqa: PLC0415
+
+    sys.exit(serve_ui(data_dir.resolve(), port))
+
+
+@cli.group()
+def stream() -> None:
+    """Run a streaming flow (configured by the environment)."""
+
+
+def _stream_options(command):  # type: ignore[no-untyped-def] # click's decorator
+    command = click.option("--recovery", required=True, type=click.Path(path_type=Path), help="Recovery store.")(
+        command
+    )
+    return click.option(
+        "--snapshot-seconds", default=1.0, show_default=True, type=click.FloatRange(0), help="Snapshot interval."
+    )(command)
+
+
+@stream.command()
+@_stream_options
+def telemetry(recovery: Path, snapshot_seconds: float) -> None:
+    """Readings: decode, verify, window; net energy, corrections, dead letters, archive."""
+    _run_flow("telemetry", recovery, snapshot_seconds)
+
+
+@stream.command()
+@_stream_options
+def orders(recovery: Path, snapshot_seconds: float) -> None:
+    """Orders and cancels: verify, check, freeze at the gate; rejects to the dead letters."""
+    _run_flow("orders", recovery, snapshot_seconds)
+
+
+def _run_flow(flow: str, recovery: Path, snapshot_seconds: float) -> None:
+    from streaming.run import run_flow  # noqa: PLC0415
+
+    run_flow(flow, Settings.from_env(), recovery.resolve(), snapshot_seconds)
+
+
+@cli.command()
+@click.option("--port", default=8899, show_default=True, type=click.IntRange(1024, 65535))
+@click.option("--data-dir", default=Path(".gridtokenx/localnet"), show_default=True, type=click.Path(path_type=Path))
+def localnet(port: int, data_dir: Path) -> None:
+    """Serve the local chain (LiteSVM behind JSON-RPC) with the five programs."""
+    from gridtokenx_pipelines.chain.localnet import serve  # noqa: PLC0415
+    from gridtokenx_pipelines.stack import require_free_port  # noqa: PLC0415
+
+    serve(require_free_port(port, "the local chain"), data_dir.resolve())
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database (DATABASE_URL) to the newest schema."""
+    from gridtokenx_pipelines.store.postgres import migrate as migrate_database  # noqa: PLC0415
+
+    migrate_database(Settings.from_env().database_url)
+
+
+def main() -> None:
+    """Entry point: known errors become one line and an exit code, unknown ones keep their traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except ConfigError as error:
+        click.echo(f"configuration: {error}", err=True)
+        sys.exit(2)
+    except StackError as error:
+        click.echo(f"stack: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
