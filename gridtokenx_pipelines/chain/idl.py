@@ -117,6 +117,7 @@ class Program:
     def instruction(
         self,
         name: str,
+        /,
         accounts: Mapping[str, Pubkey] | None = None,
         remaining: Sequence[AccountMeta] = (),
         **args: Any,
@@ -145,6 +146,11 @@ class Program:
         except KeyError as error:
             raise IdlError(f"{self.name}.{name} needs argument {error.args[0]!r}") from error
         return Instruction(self.program_id, data, [*metas, *remaining])
+
+    @property
+    def account_names(self) -> tuple[str, ...]:
+        """Names of all account types."""
+        return tuple(self._account_prefixes)
 
     def layout(self, account_name: str) -> AccountLayout:
         """Layout of an account type, compiled at first use."""

@@ -33,6 +33,15 @@ def free_port_pair() -> int:
             return port
 
 
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise LocalnetError(f"port {port} of 127.0.0.1 is in use; stop what uses it or choose another") from error
+
+
 class LocalnetProcess:
     """A running local chain; a context manager that stops it at the end."""
 
@@ -53,6 +62,9 @@ class LocalnetProcess:
     def start(self) -> Self:
         """Start and wait until it answers; LocalnetError with its words if it ends instead."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        for port in (self.port, self.port + 1):
+            # whoever listens there would answer the health question in the child's place
+            _require_free(port)
         command = [sys.executable, "-m", "gridtokenx_pipelines.chain.localnet", "--port", str(self.port)]
         command += ["--data-dir", str(self.data_dir), "--slot-ms", str(self.slot_ms)]
         command += ["--programs", str(self.programs)] if self.programs else []

@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import BigInteger, Engine, LargeBinary, Text, column, select, table, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Engine,
+    LargeBinary,
+    TableClause,
+    Text,
+    and_,
+    column,
+    select,
+    table,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 Key = tuple[int, int, int, str, int]
@@ -86,7 +99,10 @@ class OutboxStore:
         """Stored rows of these keys."""
         if not keys:
             return {}
-        wanted = tuple_(*(OUTBOX.c[name] for name in KEY_COLUMNS)).in_(keys)
+        # the epoch besides the whole key: the primary key begins with it, and row-wise IN alone would scan
+        wanted = and_(
+            OUTBOX.c.epoch.in_({key[0] for key in keys}), tuple_(*(OUTBOX.c[name] for name in KEY_COLUMNS)).in_(keys)
+        )
         with self.engine.connect() as connection:
             found = [OutboxRow(*_plain(row)) for row in connection.execute(select(OUTBOX).where(wanted))]
         return {row.key: row for row in found}
@@ -95,8 +111,7 @@ class OutboxStore:
         """Rows of these runs (epoch, kind, run) that have no end yet."""
         if not runs:
             return []
-        of_runs = tuple_(OUTBOX.c.epoch, OUTBOX.c.kind, OUTBOX.c.run).in_(runs)
-        statement = select(OUTBOX).where(of_runs, OUTBOX.c.status.in_(("stored", "sent")))
+        statement = select(OUTBOX).where(_of_runs(OUTBOX, runs), OUTBOX.c.status.in_(("stored", "sent")))
         with self.engine.connect() as connection:
             return [OutboxRow(*_plain(row)) for row in connection.execute(statement)]
 
@@ -104,11 +119,10 @@ class OutboxStore:
         """Receipts of these runs in the order they landed."""
         if not runs:
             return {}
-        of_runs = tuple_(RECEIPTS.c.epoch, RECEIPTS.c.kind, RECEIPTS.c.run).in_(runs)
         order = (RECEIPTS.c.slot, RECEIPTS.c.step, RECEIPTS.c.idx, RECEIPTS.c.signature)
         found: dict[tuple[int, int, int], list[Receipt]] = {}
         with self.engine.connect() as connection:
-            for row in connection.execute(select(RECEIPTS).where(of_runs).order_by(*order)):
+            for row in connection.execute(select(RECEIPTS).where(_of_runs(RECEIPTS, runs)).order_by(*order)):
                 receipt = Receipt(*row)
                 found.setdefault((receipt.epoch, receipt.kind, receipt.run), []).append(receipt)
         return found
@@ -141,8 +155,7 @@ class OutboxStore:
 
     def finish(self, rows: Sequence[OutboxRow], status: str, error: str | None) -> None:
         """Set the status of rows."""
-        signatures = [row.signature for row in rows]
-        statement = update(OUTBOX).where(OUTBOX.c.signature.in_(signatures)).values(status=status, error=error)
+        statement = update(OUTBOX).where(_versions(rows)).values(status=status, error=error)
         with self.engine.begin() as connection:
             connection.execute(statement)
 
@@ -156,11 +169,10 @@ class OutboxStore:
                 for name in ("slot", "fee_lamports", "compute_units", "status", "commitment")
             },
         )
-        signatures = [row.signature for row in rows]
-        done = update(OUTBOX).where(OUTBOX.c.signature.in_(signatures)).values(status="confirmed", error=None)
+        done = update(OUTBOX).where(_versions(rows)).values(status="confirmed", error=None)
         with self.engine.begin() as connection:
             connection.execute(fresh)
-            if signatures:
+            if rows:
                 connection.execute(done)
 
     def receipts(self, rows: Sequence[OutboxRow]) -> list[Receipt]:
@@ -191,8 +203,20 @@ class OutboxStore:
                 connection.execute(statement)
 
 
-def _is(key: Key):  # type: ignore[no-untyped-def]
+def _is(key: Key) -> ColumnElement[bool]:
     return tuple_(*(OUTBOX.c[name] for name in KEY_COLUMNS)) == key
+
+
+def _versions(rows: Sequence[OutboxRow]) -> ColumnElement[bool]:
+    """Exactly these versions of these rows."""
+    return and_(
+        OUTBOX.c.epoch.in_({row.epoch for row in rows}), OUTBOX.c.signature.in_([row.signature for row in rows])
+    )
+
+
+def _of_runs(where: TableClause, runs: Sequence[tuple[int, int, int]]) -> ColumnElement[bool]:
+    of_run = tuple_(where.c.epoch, where.c.kind, where.c.run)
+    return and_(where.c.epoch.in_({epoch for epoch, _, _ in runs}), of_run.in_(runs))
 
 
 def _plain(row: Sequence[object]) -> list[object]:

@@ -208,7 +208,7 @@ class RunSteps:
         done_already: frozenset[str] | None = None,
     ) -> OutboxItem:
         named = {meta.pubkey for instruction in instructions for meta in instruction.accounts if not meta.is_signer}
-        # finalising two runs of an epoch is the same bytes under one blockhash, and the chain would take the second for a
+        # finalising two runs of an epoch is the same bytes under one blockhash, and the chain takes the second for a
         # resend of the first: the limit tells them apart
         own_units = units + plan.kind + 4 * (plan.run % 10_000)
         extra = {} if done_already is None else {"done_already": done_already}
