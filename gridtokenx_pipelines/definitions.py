@@ -11,9 +11,10 @@ from typing import Any
 
 import dagster as dg
 
-# backfill_policy is in beta in dagster 1.13 and says so for each asset; the pin and the asset-graph snapshot test
-# guard what the warning is about
+# backfill_policy is in beta and a check's partitions_def in preview in dagster 1.13, and both say so at each use; the
+# pin and the asset-graph snapshot test guard what the warnings are about
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 from gridtokenx_pipelines import jobs, schedules, sensors  # noqa: E402 - after the filter, on purpose
 from gridtokenx_pipelines.assets import resettlement, settlement  # noqa: E402

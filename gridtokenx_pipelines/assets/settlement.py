@@ -6,7 +6,7 @@ clearing share a step.
 """
 
 # no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -40,6 +40,15 @@ def _traits(stage: str, *kinds: str) -> dict[str, Any]:
     return {"group_name": GROUP, "owners": OWNERS, "kinds": set(kinds), "tags": {"gridtokenx/stage": stage}}
 
 
+def blocking_checks(asset: str, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    """Specs of an asset's checks, each stopping what follows.
+
+    Partitioned like the asset: for an unpartitioned check Dagster lists every partition since the first, a second a
+    step for a network one year old.
+    """
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=EPOCHS) for name in names]
+
+
 @dg.asset(
     **COMMON,
     **_traits("metering", "polars", "postgres", "parquet"),
@@ -67,8 +76,8 @@ def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> Non
         ),
     ],
     check_specs=[
-        *[dg.AssetCheckSpec(name, asset="order_book", blocking=True) for name in book_inspection.CHECKS],
-        *[dg.AssetCheckSpec(name, asset="clearing_results", blocking=True) for name in clearing_inspection.CHECKS],
+        *blocking_checks("order_book", book_inspection.CHECKS),
+        *blocking_checks("clearing_results", clearing_inspection.CHECKS),
     ],
     **COMMON,
 )

@@ -5,11 +5,12 @@ Belongs here: the checks as Dagster sees them, one step per asset. Does not belo
 """
 
 # no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 
 from gridtokenx_pipelines.assets.render import check_results
+from gridtokenx_pipelines.assets.settlement import blocking_checks
 from gridtokenx_pipelines.partitions import epochs_of
 from gridtokenx_pipelines.resources import Settlement
 from gridtokenx_pipelines.settlement_service import energy, instructions, receipts
@@ -18,18 +19,14 @@ from gridtokenx_pipelines.settlement_service.inspections import net_energy as en
 from gridtokenx_pipelines.settlement_service.inspections import receipts as receipts_inspection
 
 
-def _specs(asset: str, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names]
-
-
-@dg.multi_asset_check(specs=_specs("net_energy", energy_inspection.CHECKS))
+@dg.multi_asset_check(specs=blocking_checks("net_energy", energy_inspection.CHECKS))
 def net_energy_checks(context: dg.AssetCheckExecutionContext, settlement: Settlement) -> Iterator[dg.AssetCheckResult]:
     """Before a book is made: presence, continuity, zone balance, rating."""
     found = energy.inspect_epochs(settlement.services, epochs_of(context.partition_keys))
     yield from check_results("net_energy", energy_inspection.CHECKS, found)
 
 
-@dg.multi_asset_check(specs=_specs("mint_instructions", instructions_inspection.CHECKS))
+@dg.multi_asset_check(specs=blocking_checks("mint_instructions", instructions_inspection.CHECKS))
 def mint_instructions_checks(
     context: dg.AssetCheckExecutionContext, settlement: Settlement
 ) -> Iterator[dg.AssetCheckResult]:
@@ -38,7 +35,7 @@ def mint_instructions_checks(
     yield from check_results("mint_instructions", instructions_inspection.CHECKS, found)
 
 
-@dg.multi_asset_check(specs=_specs("settlement_receipts", receipts_inspection.CHECKS))
+@dg.multi_asset_check(specs=blocking_checks("settlement_receipts", receipts_inspection.CHECKS))
 def settlement_receipts_checks(
     context: dg.AssetCheckExecutionContext, settlement: Settlement
 ) -> Iterator[dg.AssetCheckResult]:
