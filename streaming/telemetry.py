@@ -32,7 +32,6 @@ from gridtokenx_pipelines.metering.verify import Message, Verifier
 from gridtokenx_pipelines.metering.window import ShardState, needs_registry, step
 from gridtokenx_pipelines.store.energy import save_corrections, save_net_energy
 from gridtokenx_pipelines.store.progress import save_counts
-from gridtokenx_pipelines.store.progress import save_counts
 from streaming.archive import Archive
 from streaming.sinks import (
     CallSink,
@@ -140,7 +139,6 @@ def write_postgres(engine: Engine, shards: Sequence[Shard]) -> None:
                 place = progress.partition, progress.partitions
                 marks = progress.watermark_us, progress.closed_epoch
                 save_flow_progress(connection, FLOW, place, marks, progress.offset)
-                save_counts(connection, FLOW, progress.partition, progress.counts)
                 save_counts(connection, FLOW, progress.partition, each.totals)
 
     in_transaction(engine, work)

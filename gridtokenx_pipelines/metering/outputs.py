@@ -82,17 +82,13 @@ class ClosedEpoch(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a partition has come; the watermark and epoch are None before its first tick.
-
-    `counts`: totals since the beginning of the (status, reason) pairs that the batch changed.
-    """
+    """How far a partition has come; the watermark and epoch are None before its first tick."""
 
     partition: int
     partitions: int
     watermark_us: int | None
     closed_epoch: int | None
     offset: int
-    counts: dict[tuple[str, str], int] = {}
 
 
 class Outputs:

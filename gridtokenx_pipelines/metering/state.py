@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 from array import array
 from collections import Counter
-from collections import Counter
 from typing import NamedTuple
 
 from gridtokenx_pipelines.epochs import EPOCHS_PER_DAY
@@ -72,7 +71,6 @@ class ShardState:
         self.archived_to = -1  # the last offset in a closed epoch's archive
         self.last_tick_us: int | None = None
         self.closed_epoch: int | None = None
-        self.counts: Counter[tuple[str, str]] = Counter()  # records by (status, reason) since the beginning
         self.slots: dict[str, int] = {}
         self.meter_ids: list[str] = []
         self.settled = array("q")

@@ -52,14 +52,8 @@ def step(state: ShardState, batch: Iterable[Message], registry: RegistryView) ->
     state.counts.update(outputs.counts)
     outputs.totals = dict(state.counts)
     if state.offset >= 0:
-        state.counts.update(outputs.counts)
         outputs.progress = Progress(
-            state.partition,
-            state.partitions,
-            state.watermark_us,
-            state.closed_epoch,
-            state.offset,
-            {kind: state.counts[kind] for kind in outputs.counts},
+            state.partition, state.partitions, state.watermark_us, state.closed_epoch, state.offset
         )
     return state, outputs
 

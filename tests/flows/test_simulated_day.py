@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gridtokenx_pipelines.store.progress import complete_through
 
 START = epoch_of_key("2026-06-15T02:00Z")  # nine in the morning in Bangkok
 EPOCHS = 9
+KILLED_BEFORE = 5  # of the registry's messages and the nine epochs
 MARKET = sha256(b"market").digest()
 
 
@@ -36,7 +38,15 @@ def start(flow: str, broker: str, url: str, folder: Path) -> subprocess.Popen:
     )
 
 
-def test_a_simulated_morning_gives_the_tables_that_its_manifest_expects(
+def wait_until(holds: Callable[[], bool], processes: list[subprocess.Popen]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert all(process.poll() is None for process in processes), [p.stdout.read().decode() for p in processes]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_simulated_morning_with_both_flows_killed_once_gives_the_tables_that_its_manifest_expects(
     broker: str, postgres_url: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     cache = Path(pytestconfig.cache.mkdir("simbench"))
@@ -44,7 +54,13 @@ def test_a_simulated_morning_gives_the_tables_that_its_manifest_expects(
     sender, database = Sender(broker), engine(postgres_url)
     processes = [start(flow, broker, postgres_url, tmp_path) for flow in ("telemetry", "orders")]
     chunks = list(day_events(neighbourhood, START, EPOCHS, market=MARKET, partitions=4, tick_seconds=15))
-    for events in (registry_messages(neighbourhood, START), *(chunk.events for chunk in chunks)):
+    for number, events in enumerate((registry_messages(neighbourhood, START), *(chunk.events for chunk in chunks))):
+        if number == KILLED_BEFORE:
+            wait_until(lambda: complete_through(database) is not None, processes)
+            for process in processes:
+                process.kill()
+                process.wait()
+            processes = [start(flow, broker, postgres_url, tmp_path) for flow in ("telemetry", "orders")]
         for event in events:
             sender.send(
                 event.topic,
@@ -55,11 +71,7 @@ def test_a_simulated_morning_gives_the_tables_that_its_manifest_expects(
                 timestamp_ms=event.timestamp_ms,
             )
         sender.flush()
-    deadline = time.monotonic() + 60
-    while (complete_through(database) or 0) < START + EPOCHS - 1:
-        assert all(process.poll() is None for process in processes), [p.stdout.read().decode() for p in processes]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: (complete_through(database) or 0) >= START + EPOCHS - 1, processes)
     for process in processes:
         process.terminate()
         assert (process.wait(10), process.stdout.read()) == (0, b"")
@@ -82,6 +94,9 @@ def test_a_simulated_morning_gives_the_tables_that_its_manifest_expects(
                 "(SELECT count(*) FROM orders WHERE status = 'cancelled')"
             )
         ).one()
+        counts = connection.execute(
+            text("SELECT status, reason, sum(records) FROM stream_counts GROUP BY 1, 2")
+        ).fetchall()
         orders = connection.execute(text("SELECT epoch - :start FROM orders"), {"start": START}).scalars().all()
     meters = len(neighbourhood.meters)
     assert tuple(counted) == (
@@ -92,6 +107,12 @@ def test_a_simulated_morning_gives_the_tables_that_its_manifest_expects(
         expected.orders - expected.cancels,
         expected.cancels,
     )
+    counted_by = {(status, reason): int(records) for status, reason, records in counts}
+    assert counted_by["accepted", ""] + counted_by["accepted", "late"] == expected.accepted
+    assert (counted_by["accepted", "late"], counted_by["duplicate", ""]) == (expected.late, expected.duplicates)
+    assert {
+        word: records for (status, word), records in counted_by.items() if status == "rejected"
+    } == expected.rejected
     assert set(Counter(orders)) <= set(range(EPOCHS + 1))
     assert published(broker, "net-energy") == meters * EPOCHS + caught_up(postgres_url)
     assert len(list(tmp_path.glob("archive/*/*/partition-*.parquet"))) >= 4 * EPOCHS

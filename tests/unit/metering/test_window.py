@@ -42,7 +42,7 @@ def test_every_reason_for_rejection_has_a_case() -> None:
 def test_a_net_energy_row_holds_all_columns_of_the_contract() -> None:
     stream = Stream()
     CASES[0].build(stream)
-    _, outputs = run(stream.raws, registry_of())
+    state, outputs = run(stream.raws, registry_of())
     assert outputs.net_energy().to_dicts() == [
         {
             "meter_id": "MEA-001",
@@ -68,6 +68,7 @@ def test_a_net_energy_row_holds_all_columns_of_the_contract() -> None:
     ]
     assert outputs.closed == [ClosedEpoch(EPOCH, 0, 4)]
     assert outputs.progress == Progress(0, PARTITIONS, START_US + 900_000_000, EPOCH, 4)
+    assert state.counts == {("accepted", ""): 2, ("accepted", "tick"): 3}
 
 
 def test_a_partition_without_meters_closes_its_epochs_all_the_same() -> None:
