@@ -12,12 +12,14 @@ from solders.transaction import VersionedTransaction
 
 from gridtokenx_pipelines.chain import addresses
 from tests.chain.svm import CLEARING, EPOCH
-from tests.chain.trading_world import BUY_BACK, THB, Run, World, Zone
+from tests.chain.trading_world import BUY, BUY_BACK, THB, Run, World, Zone, order
 
 TRADERS = 50
 PACKET_BYTES = 1_232
 CU_PER_TRADER = 250
 CU_FINALIZE = 25_000
+CU_DEPOSIT = 15_000
+CU_ORDER = 3_000
 
 
 def plant_lookup_table(world: World, accounts: list[Pubkey]) -> AddressLookupTableAccount:
@@ -83,7 +85,17 @@ def test_what_a_household_does_stays_within_its_limits(capsys: pytest.CaptureFix
     home = world.household("home", 1, 1 * THB, EPOCH)
     deposit = world.deposit(home, 1 * THB).compute_units
     mandate = world.mandate(home, buy_max=3_000_000).compute_units
+    world.open(EPOCH)
+    orders = [(home, order(EPOCH, BUY, 10, 3_000_000 + 10_000 * i, nonce=i)) for i in range(50)]
+    run = Run(CLEARING, EPOCH, 0, 1, orders=orders)
+    world.attest_run(run)
+    world.commit(run)
+    recorded = max(world.send(*world.record_instructions(run, i)).compute_units for i in range(50))
     with capsys.disabled():
-        print(f"\ndeposit {deposit} CU (limit 15 000), set_mandate {mandate} CU (limit 3 000)")
-    assert deposit <= 15_000
-    assert mandate <= 3_000
+        print(
+            f"\ndeposit {deposit} CU (limit {CU_DEPOSIT}), set_mandate {mandate}, record_order with its signature and "
+            f"{len(run.tree.proof(1))} levels of proof {recorded} CU (limit {CU_ORDER})"
+        )
+    assert deposit <= CU_DEPOSIT
+    assert mandate <= CU_ORDER
+    assert recorded <= CU_ORDER

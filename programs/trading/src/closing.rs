@@ -167,3 +167,100 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
     }
     Ok(to_burn)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::quantities::{MicroThb, Wh};
+
+    /// A run that closes: 1 000 Wh minted and 900 deficit, 500 sold and 490 bought over a link that loses 10, 60 Wh residual,
+    /// 40 bought back; a market with funds and an earlier debt of 5 µTHB.
+    fn closed() -> (Market, Epoch, Metered) {
+        let market = Market {
+            supplier_thbc_uthb: MicroThb(10_000),
+            grid_operator_thbc_uthb: MicroThb(10_000),
+            traders_thbc_uthb: MicroThb(1_000),
+            traders_debt_uthb: 5,
+            ..Market::default()
+        };
+        let mut epoch = Epoch {
+            lost_wh: Wh(10),
+            link_wheeling_uthb: MicroThb(7),
+            rent_uthb: -20,
+            ..Epoch::default()
+        };
+        let sums = &mut epoch.sums;
+        (sums.net_wh, sums.bought_wh, sums.sold_wh) = (100, Wh(490), Wh(500));
+        (sums.cost_uthb, sums.proceeds_uthb, sums.fee_uthb) = (MicroThb(1_500), MicroThb(1_400), MicroThb(14));
+        sums.zone_wheeling_uthb = MicroThb(99);
+        (sums.residual_wh, sums.billed_uthb) = (Wh(60), MicroThb(240));
+        (sums.paid_uthb, sums.debt_incurred_uthb, sums.debt_repaid_uthb) = (MicroThb(200), MicroThb(40), MicroThb(5));
+        (sums.bought_back_wh, sums.buy_back_uthb) = (Wh(40), MicroThb(88));
+        // SAFETY: every bit pattern of a Pod is valid.
+        let mut metered: Metered = unsafe { core::mem::zeroed() };
+        (metered.minted_wh, metered.minted_tokens_wh, metered.deficit_wh) = (Wh(1_000), Wh(1_000), Wh(900));
+        (market, epoch, metered)
+    }
+
+    fn refusal(change: impl Fn(&mut Market, &mut Epoch, &mut Metered)) -> Option<Error> {
+        let (mut market, mut epoch, mut metered) = closed();
+        change(&mut market, &mut epoch, &mut metered);
+        close(&mut market, &epoch, &metered, false).err()
+    }
+
+    #[test]
+    fn a_run_that_closes_moves_its_sums_into_the_market_and_burns_the_rest() {
+        let (mut market, epoch, metered) = closed();
+        assert_eq!(close(&mut market, &epoch, &metered, false), Ok(900 - 60 + 10));
+        assert_eq!((market.traders_grid_wh, market.supplier_grid_wh), (Wh(110), Wh(40)));
+        assert_eq!((market.minted_wh, market.burned_wh), (Wh(1_000), Wh(850)));
+        assert_eq!(market.traders_thbc_uthb, MicroThb(1_000 + 1_400 + 88 - 1_500 - 200 - 5));
+        assert_eq!(market.supplier_thbc_uthb, MicroThb(10_000 + 200 + 5 - 88));
+        assert_eq!(market.platform_thbc_uthb, MicroThb(14));
+        assert_eq!(market.grid_operator_thbc_uthb, MicroThb(10_000 + 99 + 7 - 20));
+        assert_eq!(
+            (market.traders_debt_uthb, market.net_wh, market.traded_wh),
+            (40, 100, -10)
+        );
+    }
+
+    #[test]
+    fn each_law_that_does_not_close_has_its_own_error() {
+        let check = |error, change: fn(&mut Market, &mut Epoch, &mut Metered)| {
+            assert_eq!(refusal(change), Some(error));
+        };
+        check(Error::GridNotConserved, |_, _, metered| {
+            metered.minted_tokens_wh = Wh(999)
+        });
+        check(Error::NetNotClosed, |_, epoch, _| epoch.sums.net_wh = 101);
+        check(Error::TradesNotClosed, |_, epoch, _| epoch.sums.sold_wh = Wh(501));
+        check(Error::TradesNotClosed, |_, epoch, _| epoch.lost_wh = Wh(0));
+        check(Error::BurnNotClosed, |_, epoch, _| epoch.sums.residual_wh = Wh(911));
+        check(Error::ChargesNotClosed, |_, epoch, _| epoch.rent_uthb = -21);
+        check(Error::ChargesNotClosed, |_, epoch, _| {
+            epoch.sums.fee_uthb = MicroThb(15)
+        });
+        check(Error::BillsNotClosed, |_, epoch, _| {
+            epoch.sums.billed_uthb = MicroThb(241)
+        });
+        check(Error::BillsNotClosed, |_, epoch, _| {
+            epoch.sums.debt_repaid_uthb = MicroThb(46)
+        });
+        check(Error::SupplierNotCovered, |market, epoch, _| {
+            market.supplier_thbc_uthb = MicroThb(0);
+            epoch.sums.buy_back_uthb = MicroThb(206);
+        });
+        check(Error::GridOperatorNotCovered, |market, epoch, _| {
+            market.grid_operator_thbc_uthb = MicroThb(0);
+            epoch.rent_uthb = -107;
+            epoch.sums.cost_uthb = MicroThb(1_413);
+        });
+        check(Error::MoneyNotConserved, |market, _, _| {
+            market.traders_thbc_uthb = MicroThb(0)
+        });
+        check(Error::SumOverflow, |_, epoch, _| {
+            epoch.sums.refund_uthb = MicroThb(1 << 63)
+        });
+        check(Error::LawBroken, |market, _, _| market.minted_wh = Wh(1));
+    }
+}
