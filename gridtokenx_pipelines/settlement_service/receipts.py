@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import polars as pl
-from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain import addresses, lookup
 from gridtokenx_pipelines.chain.idl import Program
@@ -76,7 +75,11 @@ def settle_open_runs(services: Services, through_epoch: int | None = None) -> se
     instructions.plan_epochs(services, sorted({run.epoch for run in open_runs}))
     keys = RunKeys(payer=services.relayer, authority=services.authority, oracles=_attesting(services))
     outbox = Outbox(services.engine, services.client)
-    table = lookup.ensure(services.client, services.relayer, _accounts(services))
+    with services.engine.connect() as connection:
+        meters, wallets = participants.meter_addresses(connection), participants.trader_addresses(connection)
+    # in the batches' order, by id and wallet, so that a batch's accounts lie in one table or two
+    named = [*map(addresses.address_of_meter, sorted(meters)), *map(addresses.address_of_trader, sorted(wallets))]
+    table = lookup.ensure(services.client, services.relayer, named)
     for start in range(0, len(open_runs), RUNS_AT_ONCE):
         part = open_runs[start : start + RUNS_AT_ONCE]
         settle_runs(services.client, outbox, [_plan(services, run) for run in part], keys, table)
@@ -94,14 +97,6 @@ def _attesting(services: Services) -> tuple[Signer, ...]:
     if len(services.oracles) < threshold:
         raise ConfigError("oracle keys", len(services.oracles), f"at least {threshold}", "add keys to the keys folder")
     return services.oracles[:threshold]
-
-
-def _accounts(services: Services) -> list[Pubkey]:
-    with services.engine.connect() as connection:
-        meters = participants.meter_addresses(connection)
-        traders = participants.trader_addresses(connection)
-    # in the batches' order, by id and wallet, so that a batch's accounts lie in one table or two
-    return [Pubkey(known[name]) for known in (meters, traders) for name in sorted(known)]
 
 
 def _plan(services: Services, run: ledger.Run) -> RunPlan:

@@ -9,16 +9,19 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
+from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
+from gridtokenx_pipelines.epochs import start_us
+from gridtokenx_pipelines.market.orders import Order, encode_order, meter_hash, order_id_of, sign
 from gridtokenx_pipelines.settlement_service import clearing, instructions, progress, receipts, resettlement
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
-from gridtokenx_pipelines.store import energy
+from gridtokenx_pipelines.store import energy, orders
 from tests.assets.market_chain import bring_up, settings
-from tests.assets.market_day import FIRST, meter_id, net_rows, seed, wallet
+from tests.assets.market_day import FIRST, key_of_household, meter_id, net_rows, seed, wallet
 
 EPOCHS = list(range(FIRST, FIRST + 3))
 
@@ -111,6 +114,49 @@ def test_an_epoch_that_is_not_settled_is_not_resettled(live: Services) -> None:
     seed(live.engine, 1)
     with pytest.raises(EpochNotReady, match="must be settled before it is resettled"):
         resettlement.resettle_epochs(live, [FIRST])
+
+
+def test_a_signed_order_is_recorded_on_chain_and_settles_beyond_the_mandate(live: Services) -> None:
+    seed(live.engine, 2)
+    # household 5's mandate buys at 3.60 THB at most; by hand it asks for 200 Wh at 5.00 in the second epoch
+    order = Order(
+        network_id=3,
+        market=bytes(addresses.market()),
+        order_id=order_id_of(start_us(FIRST), b"0123456789"),
+        meter_hash=meter_hash(meter_id(5)),
+        side=0,
+        energy_wh=200,
+        limit_uthb_per_kwh=5_000_000,
+        epoch=FIRST + 1,
+        nonce=0,
+        placed_at_us=start_us(FIRST),
+    )
+    message = encode_order(order)
+    row = {
+        "order_id": order.order_id,
+        "wallet": wallet(5),
+        "zone_id": 2,
+        "meter_id": meter_id(5),
+        "side": 0,
+        "energy_wh": 200,
+        "limit_uthb_per_kwh": 5_000_000,
+        "epoch": FIRST + 1,
+        "nonce": 0,
+        "placed_at_us": order.placed_at_us,
+        "is_mandate": False,
+        "market": order.market,
+        "message": message,
+        "signature": sign(message, key_of_household(5)),
+        "broker_us": order.placed_at_us,
+        "status": "pending",
+    }
+    with live.engine.begin() as connection:
+        orders.save_orders(connection, pl.DataFrame([row]))
+    assert settle(live, EPOCHS[:2]) == []
+    with live.engine.connect() as connection:
+        filled = connection.execute(text("SELECT status FROM orders")).scalar_one()
+        recorded = connection.execute(text("SELECT count(*) FROM outbox WHERE step = 'record'")).scalar_one()
+    assert (filled, recorded) == ("filled", 1)
 
 
 def _correct(services: Services, *, meter: int, production: int) -> None:
