@@ -1,0 +1,1 @@
+"""GridTokenX Pipelines: signed meter readings to settled epochs on Solana."""

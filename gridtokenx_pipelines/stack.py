@@ -22,6 +22,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from gridtokenx_pipelines.chain.localnet_process import free_port_pair
+
 PR_SET_PDEATHSIG = 1
 START_TIMEOUT_SECONDS = 60
 
@@ -44,13 +46,6 @@ def require_free_port(port: int, what: str) -> int:
         except OSError as error:
             raise StackError(f"port {port} for {what} is in use; stop its owner or choose another port") from error
     return port
-
-
-def free_port() -> int:
-    """A port that was free a moment ago on the loopback address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -162,7 +157,10 @@ class Stack:
 
     def localnet(self, port: int | None = None) -> str:
         """Start the local chain on its kept state; returns the RPC URL."""
-        port = require_free_port(port, "the local chain") if port else free_port()
+        if port:
+            require_free_port(port, "the local chain")
+            require_free_port(port + 1, "the local chain's websockets")
+        port = port or free_port_pair()
         child = self.start(
             "localnet",
             ["gridtokenx_pipelines.chain.localnet", "--port", str(port), "--data-dir", str(self.data_dir / "localnet")],

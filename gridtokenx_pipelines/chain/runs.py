@@ -81,7 +81,8 @@ def _may_go(runs: Sequence[_Progress], index: int) -> bool:
         # epochs' numbers and meters' entries must arrive in order; a later run of an epoch waits for the former
         former_open = any(r.stage != DONE and r.plan.epoch == run.plan.epoch for r in runs[:index])
         return before.stage > run.stage and not former_open
-    return run.stage <= RECORD or before.stage == DONE
+    # orders too are recorded only in the run's turn: a trader's nonces and slots belong to one epoch at a time
+    return run.stage <= COMMIT or before.stage == DONE
 
 
 def _go(wave: Sequence[_Progress], steps: RunSteps, client: ChainClient, outbox: Outbox) -> None:

@@ -99,8 +99,8 @@ def _settled(connection: Connection, first: int, last: int) -> int:
 def _readings(connection: Connection, sent: int) -> dict[str, Any]:
     counts = read_frame(
         connection,
-        "SELECT status, reason, sum(records)::bigint AS records FROM stream_counts WHERE flow = 'telemetry' AND reason <> 'tick' "
-        "GROUP BY status, reason ORDER BY status, reason",
+        "SELECT status, reason, sum(records)::bigint AS records FROM stream_counts "
+        "WHERE flow = 'telemetry' AND reason <> 'tick' GROUP BY status, reason ORDER BY status, reason",
     ).rows()
     rejected = read_frame(
         connection,
