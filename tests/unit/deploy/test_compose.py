@@ -8,11 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain.addresses import PROGRAM_NAMES, program_id
+from gridtokenx_pipelines.cli import cli
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -63,6 +65,18 @@ def test_what_is_depended_on_and_mounted_exists() -> None:
             assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"], volume
         if "build" in part:
             assert (ROOT / part["build"]["dockerfile"]).is_file()
+
+
+def test_every_command_of_ours_exists() -> None:
+    for name, part in SERVICES.items():
+        command = part.get("command", [])
+        if command[:1] == ["gridtokenx"]:
+            found: Any = cli
+            for word in command[1:]:
+                if word.startswith("-") or not isinstance(found, click.Group):
+                    break
+                found = found.commands.get(word)
+                assert found is not None, f"{name}: gridtokenx has no command {word!r}"
 
 
 def test_brokers_are_three_with_two_in_sync() -> None:
