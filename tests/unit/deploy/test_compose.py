@@ -90,7 +90,8 @@ def test_the_validator_loads_the_five_programs_at_their_ids() -> None:
     words = (ROOT / "deploy/solana/start.sh").read_text().split()
     at = [index for index, word in enumerate(words) if word == "--bpf-program"]
     loaded = {words[index + 2]: Pubkey.from_string(words[index + 1]) for index in at}
-    assert loaded == {f"/programs/{name.replace('-', '_')}.so": program_id(name) for name in PROGRAM_NAMES}
+    assert loaded == {f"/programs/{name}.so": program_id(name) for name in PROGRAM_NAMES}
+    assert all((ROOT / "programs/deploy" / f"{name}.so").is_file() for name in PROGRAM_NAMES)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.y*ml")), ids=lambda path: path.name)
