@@ -289,11 +289,12 @@ class ChainClient:
         pause = FIRST_POLL_SECONDS
         while True:
             for signature, status in zip(list(waiting), self.statuses(list(waiting)), strict=True):
-                if status is not None and status.err is not None:
+                if status is None or not status.is_confirmed:
+                    continue
+                if status.err is not None:
                     info = self.transactions([signature])[0]
                     raise transaction_error(status.err, info.logs if info else (), signature)
-                if status is not None and status.is_confirmed:
-                    del waiting[signature]
+                del waiting[signature]
             if not waiting:
                 return
             now = time.monotonic()

@@ -89,10 +89,9 @@ class Outbox:
 
         An item that was confirmed before costs one query. Raises the first item's ChainError after all have ended.
         """
-        stored = self.store.rows([item.key for item in items])
-        flights = [self._board(item, stored.get(item.key)) for item in items]
-        fresh = [flight for flight in flights if flight.new]
-        self.store.insert([flight.row for flight in fresh])
+        if not items:
+            return []
+        flights = self._board(items)
         confirmed = [flight for flight in flights if flight.row.status == "confirmed"]
         for flight, receipt in zip(confirmed, self.store.receipts([f.row for f in confirmed]), strict=True):
             flight.receipt = receipt
@@ -123,16 +122,27 @@ class Outbox:
 
     # --- one item's way ----------------------------------------------------------------------------------------
 
-    def _board(self, item: OutboxItem, row: OutboxRow | None) -> _Flight:
-        if row is None:
-            return _Flight(item, self._signed(item, self.client.blockhash(), attempts=1), new=True)
-        if row.status == "failed":
-            # the caller asks again for what failed on the chain, so the old one has landed or was refused for good
-            self.client.forget_blockhash()
-            renewed = self._signed(item, self.client.blockhash(), row.attempts + 1)
-            self.store.replace(row, renewed)
-            return _Flight(item, renewed, new=False)
-        return _Flight(item, row, new=False)
+    def _board(self, items: Sequence[OutboxItem]) -> list[_Flight]:
+        """Store what is new, take up what is stored: the version that was stored first is the one that is sent."""
+        blockhash = self.client.blockhash()
+        fresh = [self._signed(item, blockhash, attempts=1) for item in items]
+        known = self.store.insert(fresh)
+        stored = self.store.rows(sorted(known))
+        flights = []
+        for item, row in zip(items, fresh, strict=True):
+            flight = _Flight(item, stored.get(row.key, row), new=row.key not in known)
+            if flight.row.status == "failed":
+                # asked for again after it failed: the old version has landed as a failure or was refused for good
+                self.client.forget_blockhash()
+                self._renew(flight)
+            flights.append(flight)
+        return flights
+
+    def _renew(self, flight: _Flight) -> None:
+        """Put a newly signed version in the place of one that can't land any more."""
+        renewed = self._signed(flight.item, self.client.blockhash(), flight.row.attempts + 1)
+        self.store.replace(flight.row, renewed)
+        flight.row, flight.sent_at = renewed, float("-inf")
 
     @staticmethod
     def _signed(item: OutboxItem, blockhash: Blockhash, attempts: int) -> OutboxRow:
@@ -254,10 +264,7 @@ class Outbox:
                 )
                 self._end_as_failed(flight, ChainError(message, name="NotLanded", signature=flight.row.signature))
                 continue
-            renewed = self._signed(flight.item, self.client.blockhash(), flight.row.attempts + 1)
-            self.store.replace(flight.row, renewed)
-            flight.row = renewed
-            flight.sent_at = float("-inf")
+            self._renew(flight)
 
     def _end_as_done(self, flight: _Flight, error: ChainError) -> None:
         """Somebody else's transaction did it: success, but no receipt of ours is on the chain."""

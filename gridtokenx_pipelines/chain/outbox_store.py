@@ -19,6 +19,7 @@ from sqlalchemy import (
     column,
     select,
     table,
+    text,
     tuple_,
     update,
 )
@@ -70,7 +71,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class OutboxConflict(RuntimeError):
-    """Two processes work on the same item; the other one goes on, this one must stop."""
+    """Another process signed the same item anew; it goes on, this one must stop."""
 
 
 def _columns(names: Sequence[str]) -> list:  # type: ignore[type-arg]
@@ -87,6 +88,12 @@ def _columns(names: Sequence[str]) -> list:  # type: ignore[type-arg]
 
 OUTBOX = table("outbox", *_columns(OutboxRow.__struct_fields__))
 RECEIPTS = table("blockchain_transactions", *_columns(Receipt.__struct_fields__))
+
+_WRITTEN = insert(RECEIPTS)
+WRITE_RECEIPT = _WRITTEN.on_conflict_do_update(
+    index_elements=["signature"],
+    set_={name: _WRITTEN.excluded[name] for name in ("slot", "fee_lamports", "compute_units", "status", "commitment")},
+)
 
 
 class OutboxStore:
@@ -127,17 +134,17 @@ class OutboxStore:
                 found.setdefault((receipt.epoch, receipt.kind, receipt.run), []).append(receipt)
         return found
 
-    def insert(self, rows: Sequence[OutboxRow]) -> None:
-        """Store new rows and commit; OutboxConflict if another process has stored one of them meanwhile."""
+    def insert(self, rows: Sequence[OutboxRow]) -> set[Key]:
+        """Store the rows that are not stored yet and commit; keys of those that were there already.
+
+        Two processes on the same item both go on with the version that was stored first.
+        """
         if not rows:
-            return
-        statement = insert(OUTBOX).values([msgspec.structs.asdict(row) for row in rows])
+            return set()
+        statement = insert(OUTBOX).on_conflict_do_nothing().returning(*(OUTBOX.c[name] for name in KEY_COLUMNS))
         with self.engine.begin() as connection:
-            stored = connection.execute(statement.on_conflict_do_nothing().returning(OUTBOX.c.idx)).fetchall()
-            if len(stored) != len(rows):
-                raise OutboxConflict(
-                    f"{len(rows) - len(stored)} of {len(rows)} items were stored by another process; stop one"
-                )
+            stored = connection.execute(statement, [msgspec.structs.asdict(row) for row in rows])
+            return {row.key for row in rows} - {tuple(row) for row in stored}
 
     def replace(self, old: OutboxRow, new: OutboxRow) -> None:
         """Put a new version in the place of `old`; OutboxConflict if it is no longer `old` that is stored."""
@@ -160,18 +167,14 @@ class OutboxStore:
             connection.execute(statement)
 
     def confirm(self, receipts: Sequence[Receipt], rows: Sequence[OutboxRow]) -> None:
-        """Write receipts and set the rows confirmed, in one transaction."""
-        written = insert(RECEIPTS).values([msgspec.structs.asdict(receipt) for receipt in receipts])
-        fresh = written.on_conflict_do_update(
-            index_elements=["signature"],
-            set_={
-                name: written.excluded[name]
-                for name in ("slot", "fee_lamports", "compute_units", "status", "commitment")
-            },
-        )
+        """Write receipts and set the rows confirmed, in one transaction.
+
+        Its commit need not reach the disk at once: what a crash takes away, the chain gives back to `reconcile`.
+        """
         done = update(OUTBOX).where(_versions(rows)).values(status="confirmed", error=None)
         with self.engine.begin() as connection:
-            connection.execute(fresh)
+            connection.execute(text("SET LOCAL synchronous_commit = off"))
+            connection.execute(WRITE_RECEIPT, [msgspec.structs.asdict(receipt) for receipt in receipts])
             if rows:
                 connection.execute(done)
 

@@ -86,7 +86,7 @@ class Validator:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        """Start and wait until slots advance and the faucet answers; ValidatorFailed otherwise."""
+        """Start and wait (some 15 s) until it lands transactions; ValidatorFailed if it does not come up."""
         self.ledger_dir.parent.mkdir(parents=True, exist_ok=True)
         faucet, first = free_port_pair(), _free_range()
         command = [str(self.binary), "--ledger", str(self.ledger_dir), "--rpc-port", str(self.port)]
@@ -109,7 +109,8 @@ class Validator:
     def _ready(self) -> bool:
         client = ChainClient(self.url, timeout_seconds=2.0)
         try:
-            return client.call("getHealth") == "ok" and client.slot("confirmed") > 1
+            # before the first finalised slot it accepts transactions and holds them back
+            return client.call("getHealth") == "ok" and client.slot("finalized") > 0
         except ChainError:
             return False
         finally:

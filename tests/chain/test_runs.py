@@ -193,3 +193,24 @@ def test_rules_reach_the_epoch_account(client: ChainClient, engine: Engine, mark
     settle_run(client, Outbox(engine, client), plan, RUN_KEYS, market.lookup)
     epoch = state.read_epochs(client, [FIRST_EPOCH])[FIRST_EPOCH]
     assert (epoch["fee_bp"], epoch["tariff"]) == (RULES.fee_bp, RULES.tariff_uthb_per_kwh(FIRST_EPOCH))
+
+
+@pytest.mark.validator
+def test_a_real_validator_settles_the_same_run_to_the_same_balances(
+    validator_client: ChainClient, engine: Engine
+) -> None:
+    market = SmallMarket(validator_client)
+    market.bring_up()
+    outbox = Outbox(engine, validator_client)
+    orders = [
+        market.order(0, Side.SELL, 400, 2_500_000, FIRST_EPOCH),
+        market.order(1, Side.BUY, 400, 5_000_000, FIRST_EPOCH),
+    ]
+    plans = [
+        market.initial(FIRST_EPOCH, [(500, 0), (0, 450), (100, 300)], trade=(0, 1, 400), orders=orders),
+        market.initial(FIRST_EPOCH + 1, [(500, 0), (0, 450), (100, 300)], trade=(0, 1, 400)),
+    ]
+    receipts = settle_runs(validator_client, outbox, plans, RUN_KEYS, market.lookup)
+    assert [len(each) for each in receipts] == [7, 5]
+    chain_equals_ledger(validator_client, market)
+    assert settle_runs(validator_client, outbox, plans, RUN_KEYS, market.lookup) == receipts
