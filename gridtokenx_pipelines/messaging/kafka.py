@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from gridtokenx_pipelines.messaging.topics import MAX_MESSAGE_BYTES
 from gridtokenx_pipelines.metering.readings import Raw, headers_of
@@ -18,6 +19,7 @@ from gridtokenx_pipelines.metering.readings import Raw, headers_of
 LOG = logging.getLogger(__name__)
 QUIET = {"log_level": 0}  # librdkafka would print to stderr; its errors come to us by error_cb
 BEGINNING = OFFSET_BEGINNING
+REPORT_EVERY_SECONDS = 30.0
 
 
 class BrokerError(RuntimeError):
@@ -28,8 +30,15 @@ class OffsetAgedOutError(BrokerError):
     """The next record to read is no longer kept: going on would skip data."""
 
 
+_reported: dict[int, float] = {}
+
+
 def _report(error: KafkaError) -> None:
-    LOG.warning("broker: %s", error.str())
+    # librdkafka reports each attempt of each client; once a while tells an operator as much
+    now = time.monotonic()
+    if now - _reported.get(error.code(), -REPORT_EVERY_SECONDS) >= REPORT_EVERY_SECONDS:
+        _reported[error.code()] = now
+        LOG.warning("broker: %s", error.str())
 
 
 def producer_settings(brokers: str) -> dict[str, object]:
@@ -148,6 +157,24 @@ class PartitionReader:
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
+
+
+class TopicEnds:
+    """Asks where a topic ends now; by a client of its own, as a consumer's answers wait behind its long polls."""
+
+    def __init__(self, brokers: str, topic: str, partitions: int) -> None:
+        self._admin = AdminClient({"bootstrap.servers": brokers, "error_cb": _report, **QUIET})
+        self._asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
+        self._topic = topic
+
+    def now(self, timeout_seconds: float = 30) -> list[int]:
+        """The offset after the newest record, by partition. Raises BrokerError."""
+        found = self._admin.list_offsets(self._asked, request_timeout=timeout_seconds)
+        try:
+            ends = {place.partition: result.result().offset for place, result in found.items()}
+        except KafkaException as error:
+            raise BrokerError(f"end of {self._topic}: {error.args[0].str()}; check the broker") from error
+        return [ends[partition] for partition in sorted(ends)]
 
 
 def raw_of(message: Message) -> Raw:

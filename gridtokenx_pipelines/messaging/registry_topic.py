@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from gridtokenx_pipelines.messaging.kafka import BEGINNING, PartitionReader, partitions_of
+from gridtokenx_pipelines.messaging.kafka import PartitionReader, TopicEnds, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_REGISTRY
 from gridtokenx_pipelines.metering.registry import RegistryError, RegistryView, decode_record
 
@@ -23,15 +23,15 @@ class RegistryTopic:
         self.view = RegistryView()
         self.refused: list[str] = []
         self._topic = topic
-        self._readers = [
-            PartitionReader(brokers, topic, partition, BEGINNING) for partition in range(partitions_of(brokers, topic))
-        ]
+        partitions = partitions_of(brokers, topic)
+        self._ends = TopicEnds(brokers, topic, partitions)
+        self._readers = [PartitionReader(brokers, topic, partition) for partition in range(partitions)]
 
     def refresh(self) -> None:
         """Read up to where the topic ends now. Raises BrokerError if the broker doesn't answer."""
-        for partition, reader in enumerate(self._readers):
-            low, end = reader.bounds(PATIENCE_SECONDS)
-            if end > low:
+        for partition, end in enumerate(self._ends.now(PATIENCE_SECONDS)):
+            reader = self._readers[partition]
+            if end > max(reader.next_offset, 0):
                 for record in reader.read_to(end, PATIENCE_SECONDS):
                     self._add(partition, record.offset, record.value)
 

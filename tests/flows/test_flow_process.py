@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import pytest
 from metering_world import EPOCH, Stream, gateway_record, meter_record, run
 from sqlalchemy import Engine, text
 
@@ -90,6 +91,7 @@ def send(sender: Sender, raws: list[Raw]) -> None:
     sender.flush()
 
 
+@pytest.mark.slow
 def test_a_flow_killed_three_times_leaves_the_tables_and_archive_of_an_undisturbed_one(
     broker: str, postgres_url: str, tmp_path: Path
 ) -> None:
