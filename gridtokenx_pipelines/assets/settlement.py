@@ -7,6 +7,7 @@ clearing share a step.
 
 # no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -122,6 +123,10 @@ def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlemen
     **COMMON,
     **_traits("reporting", "polars", "parquet"),
     deps=["net_energy", "clearing_results", "settlement_receipts"],
+    # an epoch settles within two minutes of its end; a whole quarter of an hour without a statement is worth a look
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(minutes=20), fail_window=timedelta(minutes=35)
+    ),
     description="What each participant and the operator earned, paid and owes for the epoch.",
 )
 def epoch_statement(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
