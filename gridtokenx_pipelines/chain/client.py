@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Sequence
@@ -37,6 +38,10 @@ BLOCKHASH_MAX_AGE_SECONDS = 2.0
 RESEND_SECONDS = 2.0
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.4
 T = TypeVar("T")
+
+
+# the HTTP library logs a line per request at INFO, thousands an epoch
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class AccountInfo(msgspec.Struct, frozen=True):

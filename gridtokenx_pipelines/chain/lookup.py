@@ -113,7 +113,9 @@ def _fill(client: ChainClient, authority: Signer, payer: Signer, lookup: Lookup,
     creations: list[Instruction] = []
     if rest:
         count = -(-len(rest) // TABLE_ADDRESSES)
-        newest = client.slot("finalized")
+        # a table's address comes from a recent slot, so each needs one of its own; a chain just born has too few
+        while (newest := client.slot("finalized")) < count:
+            time.sleep(0.05)
         for number in range(count):
             create, key = _create(authority.pubkey, payer.pubkey, newest - number)
             creations.append(create)
