@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# no deadline: how long an example takes says nothing about it on a busy machine; in CI the examples are the same every
+# time, so that a red run can be looked into and a green one stays green
+settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("house")
 
 DATABASES = itertools.count(1)
 
