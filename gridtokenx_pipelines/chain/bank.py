@@ -73,7 +73,7 @@ class Bank:
         directory: Path,
         programs: Mapping[Pubkey, Path],
         slot_ms: int = 400,
-        finality_slots: int = 8,
+        finality_slots: int = 4,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._now_ms = now_ms
@@ -87,6 +87,7 @@ class Bank:
         self.svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0).with_sigverify(False)
         self.slot = -1
         self._svm_slot = -1
+        self._hashed_through = -1
         self._hash_slot: dict[bytes, int] = {}
         self.landed: dict[bytes, Landed] = {}
         self.by_address: dict[bytes, array[int]] = {}
@@ -105,14 +106,13 @@ class Bank:
     def advance(self) -> int:
         """Move to the wall clock's slot (never back) and return it."""
         slot = max(self.slot, (self._now_ms() - self.genesis.time_ms) // self.genesis.slot_ms, 1)
-        if slot != self.slot:
-            first = max(self.slot + 1, slot - BLOCKHASH_SLOTS, 0)
-            for new in range(first, slot + 1):
+        if slot != self._hashed_through:
+            oldest = max(slot - BLOCKHASH_SLOTS, 0)
+            for new in range(max(self._hashed_through + 1, oldest), slot + 1):
                 self._hash_slot[bytes(self.blockhash(new))] = new
-            oldest = slot - BLOCKHASH_SLOTS
             if len(self._hash_slot) > 2 * BLOCKHASH_SLOTS:
                 self._hash_slot = {key: at for key, at in self._hash_slot.items() if at >= oldest}
-            self.slot = slot
+            self.slot = self._hashed_through = slot
         return slot
 
     def blockhash(self, slot: int) -> Hash:

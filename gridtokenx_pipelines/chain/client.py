@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -33,6 +33,8 @@ CONFIRMED = {"commitment": "confirmed"}
 ACCOUNTS_PER_CALL = 100
 STATUSES_PER_CALL = 256
 CALLS_PER_REQUEST = 64
+BODY_BYTES = 48 << 10  # a node refuses a body over 50 KiB with 413
+ENVELOPE_BYTES = 80  # a call around its parameters
 REQUESTS_IN_FLIGHT = 8
 BLOCKHASH_MAX_AGE_SECONDS = 2.0
 RESEND_SECONDS = 2.0
@@ -171,7 +173,7 @@ class ChainClient:
             ordered = [by_id[request["id"]] for request in requests]
             return [RpcRefusal(r["error"]) if "error" in r else r["result"] for r in ordered]
 
-        parts = [chunk(many[i : i + CALLS_PER_REQUEST]) for i in range(0, len(many), CALLS_PER_REQUEST)]
+        parts = [chunk(part) for part in _bodies(many)]
         return [result for part in await asyncio.gather(*parts) for result in part]
 
     def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
@@ -327,6 +329,19 @@ class ChainClient:
         """The node's simulation result: err, logs, unitsConsumed, returnData."""
         raw = base64.b64encode(bytes(transaction)).decode()
         return self.call("simulateTransaction", raw, {"encoding": "base64", **CONFIRMED})["value"]
+
+
+def _bodies(many: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+    """The calls in runs that one request may carry: not too many, and not over what a node reads of a body."""
+    start, size = 0, 0
+    for index, params in enumerate(many):
+        added = len(msgspec.json.encode(params)) + ENVELOPE_BYTES
+        if index > start and (index - start == CALLS_PER_REQUEST or size + added > BODY_BYTES):
+            yield many[start:index]
+            start, size = index, 0
+        size += added
+    if start < len(many):
+        yield many[start:]
 
 
 class RpcRefusal(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ from gridtokenx_pipelines.chain.localnet_rpc import LocalnetRpc
 from gridtokenx_pipelines.chain.localnet_subscriptions import Subscriptions
 from gridtokenx_pipelines.chain.rpc_errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 
-MAX_REQUEST_BYTES = 50 << 20
+MAX_REQUEST_BYTES = 50 << 10  # as a validator's, so that a client that works here works there
 DEFAULT_SLOT_MS = 400
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

@@ -5,9 +5,11 @@ Belongs here: the process and where its binary may be. Does not belong here: wha
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import time
@@ -21,12 +23,12 @@ from solders.pubkey import Pubkey
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.errors import ChainError
 from gridtokenx_pipelines.chain.localnet import program_files
-from gridtokenx_pipelines.chain.localnet_process import free_port_pair
 
 BINARY = "solana-test-validator"
 PACKED_PATTERN = "solana-test-validator-*-linux-amd64.xz"
 START_SECONDS = 90.0
 DYNAMIC_PORTS = 64
+LOWEST_PORT, HIGHEST_PORT = 10_000, 32_000
 
 
 class ValidatorMissing(RuntimeError):
@@ -77,7 +79,8 @@ class Validator:
         self.binary = binary
         self.ledger_dir = Path(ledger_dir)
         self.programs = program_files() if programs is None else programs
-        self.port = free_port_pair()
+        # RPC, websocket, faucet, gossip, then the validator's own
+        self.port = _free_stretch(4 + DYNAMIC_PORTS)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,10 +91,11 @@ class Validator:
     def start(self) -> Self:
         """Start and wait (some 15 s) until it lands transactions; ValidatorFailed if it does not come up."""
         self.ledger_dir.parent.mkdir(parents=True, exist_ok=True)
-        faucet, first = free_port_pair(), _free_range()
+        faucet, gossip, first = self.port + 2, self.port + 3, self.port + 4
         command = [str(self.binary), "--ledger", str(self.ledger_dir), "--rpc-port", str(self.port)]
-        command += ["--faucet-port", str(faucet), "--bind-address", "127.0.0.1", "--reset", "--quiet"]
-        command += ["--dynamic-port-range", f"{first}-{first + DYNAMIC_PORTS}", "--limit-ledger-size", "10000"]
+        command += ["--faucet-port", str(faucet), "--gossip-port", str(gossip)]
+        command += ["--bind-address", "127.0.0.1", "--reset", "--quiet"]
+        command += ["--dynamic-port-range", f"{first}-{first + DYNAMIC_PORTS - 1}", "--limit-ledger-size", "10000"]
         for address, path in self.programs.items():
             command += ["--bpf-program", str(address), str(path)]
         log = self.ledger_dir.with_suffix(".log")
@@ -100,7 +104,8 @@ class Validator:
         deadline = time.monotonic() + START_SECONDS
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                words = log.read_text(errors="replace")[-2_000:]
+                own = sorted(self.ledger_dir.glob("validator*.log"))
+                words = "".join(path.read_text(errors="replace")[-2_000:] for path in [log, *own[-1:]])
                 self.stop()
                 raise ValidatorFailed(f"{self.binary} did not come up: {words}")
             time.sleep(0.2)
@@ -136,7 +141,20 @@ class Validator:
         self.stop()
 
 
-def _free_range() -> int:
-    """First port of a stretch that is likely free: far above the pair just found, below the ephemeral range's end."""
-    first = free_port_pair()
-    return first - DYNAMIC_PORTS if first > 65_535 - 2 * DYNAMIC_PORTS else first
+def _free_stretch(count: int) -> int:
+    """First of `count` ports in a row that nothing is bound to, below those the system hands out by itself."""
+    first = LOWEST_PORT + os.getpid() * count % (HIGHEST_PORT - LOWEST_PORT)
+    for start in itertools.chain(range(first, HIGHEST_PORT, count), range(LOWEST_PORT, first, count)):
+        if all(_is_free(port) for port in range(start, start + count)):
+            return start
+    raise ValidatorFailed(f"no {count} free ports in a row in {LOWEST_PORT}…{HIGHEST_PORT}; stop something")
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True

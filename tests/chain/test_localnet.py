@@ -95,6 +95,21 @@ def test_a_torn_end_of_the_ledger_is_cut_away(tmp_path: Path) -> None:
         assert client.balance(to) == 3 * SOL + 8
 
 
+def test_a_blockhash_from_before_a_restart_is_still_good(tmp_path: Path) -> None:
+    payer, to = KeypairSigner(Keypair()), Keypair().pubkey()
+    with LocalnetProcess(tmp_path / "chain", slot_ms=1_000) as process, ChainClient(process.url) as client:
+        client.airdrop(payer.pubkey, 100 * SOL)
+        [early, late] = transfers(client, payer, to, 0, 2)
+        client.deliver([early])
+        process.kill()
+        process.start()
+        client.deliver([late])
+        [again] = client.send_many([early])
+        assert client.balance(to) == 2 * SOL + 1
+    assert isinstance(again, ChainError)
+    assert again.name == "AlreadyProcessed"
+
+
 def test_damage_inside_the_ledger_stops_the_start_with_the_remedy(tmp_path: Path) -> None:
     payer = KeypairSigner(Keypair())
     with LocalnetProcess(tmp_path / "chain") as process, ChainClient(process.url) as client:
