@@ -262,8 +262,8 @@ def write_postgres(engine: Engine, batches: Sequence[Admitted]) -> None:
     def work(connection: Connection) -> None:
         save_orders(connection, pl.DataFrame(rows, schema=STORED, orient="row"))
         for batch in batches:
-            for cancelled in batch.outputs.cancelled:
-                cancel(connection, cancelled.order_id, cancelled.cancelled_at_us)
+            for gone in batch.outputs.cancelled:
+                cancel(connection, (gone.wallet, gone.epoch, gone.nonce), gone.cancelled_at_us)
             save_letters(connection, batch.letters)
             place = batch.partition, batch.partitions
             save_flow_progress(connection, FLOW, place, (batch.tick_us, batch.gate_through), batch.offset)

@@ -61,8 +61,9 @@ def build_book(  # noqa: PLR0917 (the contract's door)
     meters = _present_meters(net_energy, epoch)
     nets = meters.group_by("wallet").agg(pl.col("net_wh").sum(), pl.col("zone_id").min())
     own = frames.conform(orders, frames.ORDERS, "orders").filter(pl.col("epoch") == epoch)
-    own, dropped = _admit(own, meters, network)
-    made = _mandate_orders(mandates, own, nets, epoch)
+    in_force = _in_force(mandates, epoch)
+    own, dropped = _admit(own, meters, network, in_force["order_id"])
+    made = _mandate_orders(in_force, own, nets, epoch)
     made, dropped_mandates = _split(made, _mandate_faults(rules, network))
     book = _with_net_limits(pl.concat([own, made]), rules, network)
     book, priceless = _split(book, [(OrderReject.NET_BID_NOT_POSITIVE, pl.col("net_limit_uthb_per_kwh") <= 0)])
@@ -88,33 +89,49 @@ def _split(orders: pl.DataFrame, faults: Iterable[tuple[OrderReject, pl.Expr]]) 
     return judged.filter(pl.col("reason_code") == 0).drop("reason_code"), rejected.select(list(frames.BOOK_REJECTED))
 
 
-def _admit(own: pl.DataFrame, meters: pl.DataFrame, network: Network) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _admit(
+    own: pl.DataFrame, meters: pl.DataFrame, network: Network, mandate_ids: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     owner = meters.select("meter_id", owner="wallet", meter_zone="zone_id")
-    # intake sees one partition: two partitions could each admit an id, or a side, and the earlier one stands
     judged = own.join(owner, on="meter_id", how="left").sort("broker_us", "wallet", "nonce", "order_id")
     named = [zone.zone_id for zone in network.zones]
-    kept, dropped = _split(
+    kept, *dropped = _split(
         judged.with_columns(zone_id=pl.coalesce("meter_zone", "zone_id")),
         [
             (OrderReject.METER_MISSING, pl.col("owner").is_null()),
             (OrderReject.METER_NOT_OWNED, pl.col("owner") != pl.col("wallet")),
             (OrderReject.ZONE_UNKNOWN, ~pl.col("zone_id").is_in(named)),
-            (OrderReject.ORDER_ID_USED, pl.col("order_id").is_first_distinct().not_()),
-            (OrderReject.SELF_TRADE, pl.col("side") != pl.col("side").first().over("wallet")),
         ],
     )
-    return kept.select(list(frames.ORDERS)), dropped
+    # intake sees one partition: two partitions could each admit an id, or a side, and the earlier one stands. Each rule
+    # judges what the rule before it kept, so that a dropped order shadows nobody's; a mandate's id is public before
+    # its order is made, and whoever takes it must not keep the mandate, or the epoch, from trading.
+    taken = pl.col("order_id").is_in(mandate_ids.implode()) | pl.col("order_id").is_first_distinct().not_()
+    for fault in (
+        (OrderReject.ORDER_ID_USED, taken),
+        (OrderReject.SELF_TRADE, pl.col("side") != pl.col("side").first().over("wallet")),
+    ):
+        kept, refused = _split(kept, [fault])
+        dropped.append(refused)
+    return kept.select(list(frames.ORDERS)), pl.concat(dropped)
 
 
-def _mandate_orders(mandates: pl.DataFrame, own: pl.DataFrame, nets: pl.DataFrame, epoch: int) -> pl.DataFrame:
-    """One order per wallet whose mandate is in force, for what its own orders leave of its net energy."""
-    in_force = (
+def _in_force(mandates: pl.DataFrame, epoch: int) -> pl.DataFrame:
+    """The mandate of each wallet that acts in the epoch, with the id of the order it may become."""
+    return (
         frames.conform(mandates, frames.MANDATES, "mandates")
         .filter(pl.col("effective_epoch") <= epoch)
         .sort("wallet", "effective_epoch")
         .unique("wallet", keep="last", maintain_order=True)
         .filter(pl.col("end_epoch").is_null() | (pl.col("end_epoch") > epoch))
+        .with_columns(
+            order_id=pl.col("wallet").map_elements(lambda name: mandate_order_id(name, epoch), return_dtype=pl.Binary)
+        )
     )
+
+
+def _mandate_orders(in_force: pl.DataFrame, own: pl.DataFrame, nets: pl.DataFrame, epoch: int) -> pl.DataFrame:
+    """One order per wallet whose mandate is in force, for what its own orders leave of its net energy."""
     placed = own.group_by("wallet").agg(own_side=pl.col("side").first(), own_wh=pl.col("energy_wh").sum())
     sells = pl.col("net_wh") > 0
     left = pl.col("net_wh").abs() - pl.col("own_wh").fill_null(0)
@@ -129,7 +146,6 @@ def _mandate_orders(mandates: pl.DataFrame, own: pl.DataFrame, nets: pl.DataFram
             & (pl.col("own_side").is_null() | (pl.col("own_side") == pl.col("side")))
         )
         .with_columns(
-            order_id=pl.col("wallet").map_elements(lambda name: mandate_order_id(name, epoch), return_dtype=pl.Binary),
             meter_id=pl.lit(None, pl.String),
             epoch=pl.lit(epoch, pl.Int64),
             nonce=pl.lit(0, pl.Int64),

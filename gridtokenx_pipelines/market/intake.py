@@ -232,4 +232,10 @@ def _cancel(state: IntakeState, record: CancelRecord) -> CancelledOrder:
     del book.orders[cancel.order_id], state.epoch_of_order[cancel.order_id]
     side, live = book.sides[record.wallet]
     book.sides[record.wallet] = (side, live - 1)  # with none left the wallet may take either side; its nonce stays used
-    return CancelledOrder(order_id=cancel.order_id, wallet=record.wallet, epoch=epoch, cancelled_at_us=record.broker_us)
+    return CancelledOrder(
+        order_id=cancel.order_id,
+        wallet=record.wallet,
+        epoch=epoch,
+        nonce=cancel.nonce,
+        cancelled_at_us=record.broker_us,
+    )

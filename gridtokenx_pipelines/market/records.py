@@ -180,11 +180,12 @@ class RejectedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelledOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An order taken out again by its wallet before its epoch began."""
+    """An order taken out again by its wallet before its epoch began; wallet, epoch and nonce name it for good."""
 
     order_id: bytes
     wallet: str
     epoch: int
+    nonce: int
     cancelled_at_us: int
 
 

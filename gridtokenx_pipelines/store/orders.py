@@ -1,6 +1,7 @@
 """Signed orders: what the intake wrote, what a book takes, what became of them.
 
-Belongs here: SQL on `orders`. Does not belong here: judging an order (market/intake.py) or building a book.
+Belongs here: SQL on `orders`. Does not belong here: judging an order (market/intake.py) or building a book. An order is
+known by its wallet, epoch and nonce, which the wallet alone can use and only once; anybody can copy an order id.
 """
 
 from __future__ import annotations
@@ -29,28 +30,30 @@ ORDERS = {
 
 
 def save_orders(connection: Connection, orders: pl.DataFrame) -> int:
-    """Insert orders; an order id that is there is kept, whatever comes later. Returns the new rows."""
-    return upsert(connection, "orders", orders, ("order_id",), update=False)
+    """Insert orders; a (wallet, epoch, nonce) that is there is kept, whatever comes later. Returns the new rows."""
+    return upsert(connection, "orders", orders, ("wallet", "epoch", "nonce"), update=False)
 
 
-def cancel(connection: Connection, order_id: bytes, cancelled_at_us: int) -> bool:
-    """Mark a pending order cancelled; False if there is none."""
+def cancel(connection: Connection, key: tuple[str, int, int], cancelled_at_us: int) -> bool:
+    """Mark the pending order of key (wallet, epoch, nonce) cancelled; False if there is none."""
+    wallet, epoch, nonce = key
     result = connection.execute(
         text(
-            "UPDATE orders SET status = 'cancelled', cancelled_at_us = :at WHERE order_id = :id AND status = 'pending'"
+            "UPDATE orders SET status = 'cancelled', cancelled_at_us = :at "
+            "WHERE wallet = :wallet AND epoch = :epoch AND nonce = :nonce AND status = 'pending'"
         ),
-        {"id": order_id, "at": cancelled_at_us},
+        {"wallet": wallet, "epoch": epoch, "nonce": nonce, "at": cancelled_at_us},
     )
     return result.rowcount == 1
 
 
 def orders_of(connection: Connection, epoch: int) -> pl.DataFrame:
-    """Admitted orders of an epoch, by id: neither cancelled nor rejected (also after it cleared: the book's input)."""
+    """Admitted orders of an epoch, by id and wallet: neither cancelled nor rejected (also after it cleared)."""
     return read_frame(
         connection,
         "SELECT order_id, wallet, zone_id, meter_id, side, energy_wh, limit_uthb_per_kwh, epoch, nonce, placed_at_us, "
         "certificate_id, is_mandate, broker_us FROM orders WHERE epoch = :epoch "
-        "AND status NOT IN ('cancelled', 'rejected') ORDER BY order_id",
+        "AND status NOT IN ('cancelled', 'rejected') ORDER BY order_id, wallet",
         {"epoch": epoch},
         ORDERS,
     )
@@ -60,8 +63,9 @@ def signed_orders(connection: Connection, epoch: int) -> tuple[SignedOrder, ...]
     """The signed bytes of an epoch's filled orders, as `plan_run` takes them."""
     rows = connection.execute(
         text(
-            "SELECT o.wallet, o.message, o.signature FROM fills f JOIN orders o USING (order_id) "
-            "WHERE f.epoch = :epoch AND o.epoch = :epoch AND o.message IS NOT NULL ORDER BY o.wallet, o.order_id"
+            "SELECT o.wallet, o.message, o.signature FROM fills f JOIN orders o USING (epoch, wallet, order_id) "
+            "WHERE f.epoch = :epoch AND o.message IS NOT NULL AND o.status NOT IN ('cancelled', 'rejected') "
+            "ORDER BY o.wallet, o.order_id"
         ),
         {"epoch": epoch},
     )
@@ -73,15 +77,16 @@ def signed_orders(connection: Connection, epoch: int) -> tuple[SignedOrder, ...]
 def conclude(connection: Connection, epoch: int, fills: pl.DataFrame) -> None:
     """After clearing: orders of the epoch become filled, partly filled or expired, by what `fills` says."""
     connection.exec_driver_sql(
-        "CREATE TEMP TABLE IF NOT EXISTS filled (order_id BYTEA, filled_wh BIGINT) ON COMMIT DROP"
+        "CREATE TEMP TABLE IF NOT EXISTS filled (order_id BYTEA, wallet TEXT, filled_wh BIGINT) ON COMMIT DROP"
     )
     connection.exec_driver_sql("TRUNCATE filled")
-    copy_in(connection, "filled", fills.select("order_id", "filled_wh"))
+    copy_in(connection, "filled", fills.select("order_id", "wallet", "filled_wh"))
     connection.execute(
         text(
             "UPDATE orders o SET status = CASE WHEN f.filled_wh IS NULL THEN 'expired' "
             "WHEN f.filled_wh >= o.energy_wh THEN 'filled' ELSE 'partly_filled' END "
-            "FROM orders mine LEFT JOIN filled f USING (order_id) WHERE o.order_id = mine.order_id "
+            "FROM orders mine LEFT JOIN filled f USING (order_id, wallet) "
+            "WHERE (o.wallet, o.epoch, o.nonce) = (mine.wallet, mine.epoch, mine.nonce) "
             "AND o.epoch = :epoch AND o.status NOT IN ('cancelled', 'rejected')"
         ),
         {"epoch": epoch},

@@ -132,6 +132,23 @@ def test_two_partitions_cannot_pass_one_id_or_two_sides():
     assert refused(book) == [(order_id(1), 16, "order_id_used"), (order_id(3), 17, "self_trade")]
 
 
+def test_an_order_that_is_dropped_anyway_shadows_no_other_with_its_id():
+    rows = [order_row(1, BUY, 10, 3 * THB, meter_id="gone"), order_row(2, BUY, 11, 3 * THB, order_id=order_id(1))]
+    book = build_book(orders(*rows), mandates(), nets(M2=0), RICH, RULES, NETWORK, EPOCH)
+    assert brief(book) == [(order_id(1), 11, 11, 3_000_000)]
+    assert refused(book) == [(order_id(1), 40, "meter_missing")]
+
+
+def test_an_order_under_the_id_of_a_mandate_s_order_is_refused_and_the_mandate_trades():
+    victim = mandate_order_id(wallet("w2"), EPOCH)
+    rows = [order_row(1, BUY, 10, 3 * THB, order_id=victim), order_row(3, BUY, 10, 3 * THB)]
+    book = build_book(
+        orders(*rows), mandates(mandate(2, buy=3 * THB)), nets(M1=0, M2=-50, M3=0), RICH, RULES, NETWORK, EPOCH
+    )
+    assert sorted(brief(book)) == sorted([(order_id(3), 10, 10, 3_000_000), (victim, 50, 50, 3_000_000)])
+    assert refused(book) == [(victim, 16, "order_id_used")]
+
+
 def test_a_mandate_sells_what_own_orders_leave_of_netted_meters():
     book = build_book(
         orders(order_row(1, SELL, 300, 4 * THB)),

@@ -138,7 +138,7 @@ def test_orders_are_kept_once_cancelled_in_time_and_concluded_by_their_fills(sto
     fills = pl.DataFrame([fill(1, 100), fill(2, 40)], schema=FILLS)
     with store.begin() as connection:
         assert [orders.save_orders(connection, rows) for _ in range(2)] == [5, 0]
-        assert [orders.cancel(connection, bytes([number]) * 16, 3) for number in (4, 4, 9)] == [True, False, False]
+        assert [orders.cancel(connection, ("w", EPOCH, number), 3) for number in (4, 4, 9)] == [True, False, False]
         book = orders.orders_of(connection, EPOCH)
         assert book.equals(rows.head(3).select(*ORDERS))
         clearing.write_clearing(
@@ -157,6 +157,44 @@ def test_orders_are_kept_once_cancelled_in_time_and_concluded_by_their_fills(sto
         assert orders.orders_of(connection, EPOCH).equals(book)
         signed = SignedOrder(wallet="w", message=b"message", signature=b"signature")
         assert orders.signed_orders(connection, EPOCH) == (signed, signed)
+
+
+def test_a_copied_order_id_and_one_used_again_shadow_nobody(store):
+    """A stranger's copy in another partition; a wallet's own id again later, and after a cancel with a new nonce."""
+    same = bytes([1]) * 16
+    placed = [
+        order(1, wallet="stranger", energy_wh=7),
+        order(1),
+        order(1, epoch=EPOCH + 1),
+        order(2, order_id=same, broker_us=3),
+    ]
+    rows = pl.DataFrame(placed, schema=ORDERS).with_columns(
+        pl.col("wallet").cast(pl.Binary).alias("message"), pl.lit(b"signature").alias("signature")
+    )
+    with store.begin() as connection:
+        assert orders.save_orders(connection, rows) == 4
+        # a replay of the cancel must not hit the order that took the cancelled one's id
+        assert [orders.cancel(connection, ("w", EPOCH, 1), 3) for _ in range(2)] == [True, False]
+        live = orders.orders_of(connection, EPOCH).select("wallet", "nonce", "energy_wh").rows()
+        assert live == [("stranger", 1, 7), ("w", 2, 100)]
+        fills = pl.DataFrame([fill(1, 60)], schema=FILLS)
+        frames = {"order_matches": MATCHES, "zone_results": ZONES, "flows": FLOWS}
+        clearing.write_clearing(
+            connection,
+            clearing.EpochRow(epoch=EPOCH, status="cleared"),
+            clearing.ClearingFrames(
+                fills=fills, **{name: pl.DataFrame(schema=schema) for name, schema in frames.items()}
+            ),
+        )
+        orders.conclude(connection, EPOCH, fills)
+        found = connection.execute(text("SELECT wallet, epoch - :epoch, nonce, status FROM orders"), {"epoch": EPOCH})
+        assert sorted(map(tuple, found)) == [
+            ("stranger", 0, 1, "expired"),
+            ("w", 0, 1, "cancelled"),
+            ("w", 0, 2, "partly_filled"),
+            ("w", 1, 1, "pending"),
+        ]
+        assert [each.wallet for each in orders.signed_orders(connection, EPOCH)] == ["w"]
 
 
 def test_a_clearing_reads_back_whole_and_counts_as_price_history_unless_halted(store):
