@@ -14,6 +14,7 @@ from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import ledger
+from gridtokenx_pipelines.store.epochs import statuses
 from gridtokenx_pipelines.units import BASIS_POINTS, kwh, thb, value_ceil_expr, value_floor_expr
 
 ASSET = "epoch_statement"
@@ -67,11 +68,13 @@ def write(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Write `participants` and `operator` of each epoch; writing again gives the same frames until a resettlement."""
     with services.engine.connect() as connection:
         entries = ledger.wallet_entries(connection, epochs[0], epochs[-1])
+        cleared = statuses(connection, epochs[0], epochs[-1])
     reports = []
     for epoch in epochs:
+        if epoch not in cleared:
+            raise ValueError(f"epoch {key_of(epoch)} has no run in the ledger; clear it first")
+        # no entry is no fault: an epoch in which every meter was missing settles empty
         mine = entries.filter(pl.col("epoch") == epoch)
-        if mine.is_empty():
-            raise ValueError(f"epoch {key_of(epoch)} has no entry in the ledger; clear it first")
         people = participants_statement(mine, services.rules, epoch)
         operator = people.select(pl.col(*SUMMED, "vat_uthb", "saved_uthb").sum())
         changed = _write_if_new(services, epoch, "participants", people)
