@@ -32,7 +32,7 @@ from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict,
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.reports_of_clearing import report_of_book, report_of_result
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audit, energy, ledger, orders, participants
+from gridtokenx_pipelines.store import audit, deposits, energy, ledger, orders, participants
 from gridtokenx_pipelines.store import clearing as store
 from gridtokenx_pipelines.store.epochs import first_epoch, statuses
 
@@ -107,23 +107,24 @@ def _clear(services: Services, connection: Connection, epoch: int, outcome: Outc
 def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
     services, connection, epoch, rows, state = inputs
     network_id, mechanism = services.rules.network_id, services.mechanism
+    cover = deposits.covering(connection, state.balances, epoch)
     built = build_book(
         orders.orders_of(connection, epoch),
         participants.mandates_as_of(connection, epoch),
         rows,
-        state.balances,
+        cover,
         services.rules,
         services.network,
         epoch,
     )
-    stored = frozen.freeze_book(services.parquet, epoch, built, state)
+    stored = frozen.freeze_book(services.parquet, epoch, built, cover)
     book_root = merkle_root(book_rows(built.frame, network_id, epoch))
     outcome.book_verdicts.extend(
         book_inspection.inspect(
             built.frame,
             epoch=epoch,
             net_energy=rows,
-            balances=state.balances,
+            balances=cover,
             rules=services.rules,
             network=services.network,
             stored=stored,

@@ -10,15 +10,14 @@ import polars as pl
 from gridtokenx_pipelines.market.book import Book
 from gridtokenx_pipelines.market.clearing import ClearingResult
 from gridtokenx_pipelines.store.clearing import ClearingFrames, EpochRow
-from gridtokenx_pipelines.store.ledger import State
 from gridtokenx_pipelines.store.parquet import ParquetStore
 
 BOOK, RESULT = "order_book", "clearing_results"
 
 
-def freeze_book(parquet: ParquetStore, epoch: int, book: Book, state: State) -> pl.DataFrame:
+def freeze_book(parquet: ParquetStore, epoch: int, book: Book, balances: pl.DataFrame) -> pl.DataFrame:
     """Write book, rejected orders and the balances the book counted with; returns the book as it reads back."""
-    parquet.write(BOOK, epoch, "balances", state.balances)
+    parquet.write(BOOK, epoch, "balances", balances)
     parquet.write(BOOK, epoch, "rejected", book.rejected)
     parquet.write(BOOK, epoch, "book", book.frame)
     return parquet.read(BOOK, epoch, "book")

@@ -35,9 +35,26 @@ def deposits(connection: Connection) -> pl.DataFrame:
     )
 
 
+def covering(connection: Connection, balances: pl.DataFrame, epoch: int) -> pl.DataFrame:
+    """The balances that cover orders of `epoch`: without deposits that were final only after it began (domain §4)."""
+    later = read_frame(
+        connection,
+        "SELECT owner, sum(amount_uthb - debt_repaid_uthb)::bigint AS later_uthb FROM deposits WHERE epoch > :epoch "
+        "GROUP BY owner",
+        {"epoch": epoch},
+        {"owner": pl.String, "later_uthb": pl.Int64},
+    )
+    # such a deposit may be spent in part by runs booked since: what is left of it can't be told, and never covers
+    cash = (pl.col("thbc_uthb") - pl.col("later_uthb").fill_null(0)).clip(lower_bound=0)
+    return balances.join(later, on="owner", how="left", maintain_order="left").select(
+        *(cash.alias(name) if name == "thbc_uthb" else pl.col(name) for name in balances.columns)
+    )
+
+
 def deposit(connection: Connection, *, reference: str, wallet: str, amount_uthb: int, epoch: int) -> bool:
     """Book a household's deposit once per reference, debt first; False if the reference is booked already.
 
+    `epoch` is the first one that it covers: it was final on the chain before that epoch began.
     Raises ValueError for an amount of 0 or less.
     """
     after_seq = _new_deposit(connection, reference, wallet, amount_uthb, epoch)

@@ -68,6 +68,23 @@ def test_an_epoch_whose_predecessor_has_not_cleared_is_refused_with_the_remedy(s
         clearing.clear_epochs(services, [FIRST + 1])
 
 
+def test_a_deposit_covers_from_the_first_epoch_that_begins_after_it(services: Services) -> None:
+    seed(services.engine, 2)
+    with services.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE deposits SET epoch = :epoch WHERE owner = :owner"), {"epoch": FIRST + 1, "owner": wallet(2)}
+        )
+    assert not failed(clearing.clear_epochs(services, RANGE[:2]).book_verdicts)
+    books = [services.parquet.read("order_book", epoch, "book")["wallet"].to_list() for epoch in RANGE[:2]]
+    assert [wallet(2) in book for book in books] == [False, True]
+    refused = services.parquet.read("order_book", FIRST, "rejected").select("wallet", "reason").rows()
+    assert refused == [(wallet(2), "not_covered")]
+    # what is his already is billed for his residual all the same
+    after = table(services, "SELECT wallet, thbc_after_uthb FROM settlements ORDER BY seq")
+    billed = [40_000_000 - cash for owner, cash in after if owner == wallet(2)]
+    assert 0 < billed[0] < billed[1]
+
+
 def test_an_incomplete_epoch_is_refused_with_what_it_waits_for(services: Services) -> None:
     seed(services.engine, 2)
     with pytest.raises(energy.EpochNotReady, match="must be complete, and the flows have closed 2026-03-02T05:15Z"):
