@@ -7,6 +7,7 @@ or a proof doesn't close, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -17,7 +18,27 @@ from gridtokenx_pipelines.stack import StackError
 DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# groups of commands by module and attribute: imported when used, so that `--help` doesn't wait for polars and solders
+LAZY_GROUPS = {"chain": ("gridtokenx_pipelines.chain_cli.commands", "chain")}
+
+
+class LazyGroup(click.Group):
+    """A group that also has the commands of `LAZY_GROUPS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in order."""
+        return sorted({*super().list_commands(ctx), *LAZY_GROUPS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name."""
+        if cmd_name in LAZY_GROUPS:
+            module, name = LAZY_GROUPS[cmd_name]
+            command: click.Command = getattr(import_module(module), name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gridtokenx-pipelines")
 def cli() -> None:
     """Peer-to-peer solar energy: signed meter readings to settled 15-minute epochs on Solana."""

@@ -22,17 +22,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Engine, text
 
 from gridtokenx_pipelines.chain import addresses
+from gridtokenx_pipelines.chain.errors import ChainError
+from gridtokenx_pipelines.chain.setup import SetupError
 from gridtokenx_pipelines.config import NETWORK_IDS, Settings
 from gridtokenx_pipelines.demo import prepare
 from gridtokenx_pipelines.demo.options import DemoOptions
 from gridtokenx_pipelines.demo.play import Player, wait_complete
-from gridtokenx_pipelines.demo.result import closes, report_data, result_of
+from gridtokenx_pipelines.demo.result import ProofError, closes, report_data, result_of
 from gridtokenx_pipelines.demo.surroundings import RESULT_FILE, claim, settings_for
 from gridtokenx_pipelines.demo.validator import validator
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.instance import RangeOutcome, dagster_env, environment, open_instance, run_range
 from gridtokenx_pipelines.market.rules import Rules
-from gridtokenx_pipelines.messaging.kafka import Sender, partitions_of
+from gridtokenx_pipelines.messaging.kafka import BrokerError, Sender, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_READINGS, ORDERS
 from gridtokenx_pipelines.report.data import ReportData, savings
 from gridtokenx_pipelines.report.html import write_report
@@ -76,7 +78,7 @@ def run_demo(options: DemoOptions) -> int:
         with Stack(options.data_dir) as stack:
             claim(options)
             result, frames = _Demo(options, stack, console).run()
-    except (DemoError, UnknownGridError) as error:
+    except (DemoError, UnknownGridError, ProofError, ChainError, SetupError, BrokerError) as error:
         click.echo(f"demo: {error}", err=True)
         return 1
     _show(options, result, frames, console)
