@@ -90,11 +90,17 @@ def late_rows(connection: Connection, booked_epoch: int) -> pl.DataFrame:
 
 
 def corrections_waiting(connection: Connection, through_epoch: int) -> pl.DataFrame:
-    """Corrections not booked, recorded or rejected yet, of boundaries up to and including `through_epoch`."""
+    """Corrections not booked, recorded or rejected yet, of boundaries up to and including `through_epoch`.
+
+    A waiting revision comes with the rejected ones of its boundary: it says what differs from them, and what counts is
+    what differs from the last booked register.
+    """
     return read_frame(
         connection,
-        f"SELECT {CORRECTION_COLUMNS} FROM corrections WHERE booked_seq IS NULL "  # noqa: S608
-        "AND boundary_epoch <= :through ORDER BY boundary_epoch, meter_id, revision",
+        f"SELECT {CORRECTION_COLUMNS} FROM corrections c WHERE boundary_epoch <= :through "  # noqa: S608
+        "AND (booked_seq IS NULL OR status = 'rejected' AND EXISTS (SELECT FROM corrections w WHERE w.booked_seq IS "
+        "NULL AND (w.meter_id, w.boundary_epoch) = (c.meter_id, c.boundary_epoch))) "
+        "ORDER BY boundary_epoch, meter_id, revision",
         {"through": through_epoch},
         CORRECTIONS,
     )
@@ -113,7 +119,7 @@ def conclude_corrections(connection: Connection, outcomes: pl.DataFrame, seq: in
             text(
                 "UPDATE corrections SET status = :status, x_wh = :x, reason = :reason, booked_seq = :seq, "
                 "booked_run_epoch = :epoch WHERE meter_id = :meter AND boundary_epoch = :boundary "
-                "AND revision = :revision AND booked_seq IS NULL"
+                "AND revision = :revision AND (booked_seq IS NULL OR status = 'rejected')"
             ),
             {
                 "status": row["status"],

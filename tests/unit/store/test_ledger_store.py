@@ -285,6 +285,23 @@ def test_corrections_are_resettled_run_by_run_until_none_is_left(store):
             700,
         ]
         require_books_agree(connection)
+    with store.begin() as connection:
+        # the register that was out of bounds is corrected itself: judged from what was booked, 1 101 − 1 051 = 50
+        energy.save_corrections(
+            connection, pl.DataFrame([correction("b", EPOCH + 2, -1_051, revision=2)], schema=energy.CORRECTIONS)
+        )
+        assert resettlement.book_next(connection, **waiting).seq == 6
+        outcome = connection.execute(
+            text(
+                "SELECT revision, status, booked_seq, x_wh, reason FROM corrections "
+                "WHERE meter_id = 'b' AND boundary_epoch = :epoch ORDER BY revision"
+            ),
+            {"epoch": EPOCH + 2},
+        )
+        assert [tuple(row) for row in outcome] == [(1, "booked", 6, 20, None), (2, "booked", 6, 20, None)]
+        nets = resettlement.booked_nets(connection, ["b"], [EPOCH, EPOCH + 1, EPOCH + 2])["net_wh"].to_list()
+        assert nets == [15, 65, -20]
+        require_books_agree(connection)
 
 
 def test_ledger_rows_cannot_be_changed_or_removed(store):
