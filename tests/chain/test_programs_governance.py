@@ -72,6 +72,10 @@ def test_initialize_writes_every_field(chain: Chain):
         "guardian_spent": 0,
         "oracle_set_version": 1,
         "oracles": oracles,
+        "next_oracles": [zero] * 16,
+        "oracles_from": 0,
+        "next_oracle_threshold": 0,
+        "next_oracle_count": 0,
         "event_seq": 1,
     }
 
@@ -107,10 +111,18 @@ def test_a_threshold_without_a_majority_is_refused(chain: Chain, threshold: int,
     refused(chain, "InvalidThreshold", "governance", "set_oracles", accounts, signers=[DEPLOYER], **arguments)
 
 
-def test_a_new_oracle_set_has_a_new_version_and_no_key_twice(chain: Chain):
+def test_a_new_oracle_set_acts_a_day_later_has_a_new_version_and_no_key_twice(chain: Chain):
     accounts, new = {"authority": DEPLOYER.pubkey()}, key("new oracle").pubkey()
-    chain.call("governance", "set_oracles", accounts, signers=[DEPLOYER], threshold=1, oracles=[new])
-    assert (state(chain)["oracle_set_version"], state(chain)["oracle_count"]) == (2, 1)
+    for later in (0, 60):  # announced anew, the day begins anew
+        chain.at(START + later)
+        chain.call("governance", "set_oracles", accounts, signers=[DEPLOYER], threshold=1, oracles=[new])
+        assert (state(chain)["oracle_set_version"], state(chain)["oracle_count"]) == (1, 3)
+        assert (state(chain)["oracles_from"], state(chain)["next_oracle_count"]) == (START + later + DAY, 1)
+    chain.at(START + 60 + DAY)
+    both = [new, key("newer oracle").pubkey()]
+    chain.call("governance", "set_oracles", accounts, signers=[DEPLOYER], threshold=2, oracles=both)
+    assert (state(chain)["oracle_set_version"], state(chain)["oracles"][0]) == (2, new)
+    assert state(chain)["next_oracles"][:2] == both
     twice = {"threshold": 2, "oracles": [new, new]}
     refused(chain, "InvalidKeySet", "governance", "set_oracles", accounts, signers=[DEPLOYER], **twice)
     accounts = {"authority": STRANGER.pubkey()}

@@ -85,6 +85,8 @@ def test_votes_of_a_replaced_oracle_set_no_longer_count(chain: Chain):
     new = [ORACLES[0], key("new oracle 1"), key("new oracle 2")]
     accounts, keys = {"authority": DEPLOYER.pubkey()}, [oracle.pubkey() for oracle in new]
     chain.call("governance", "set_oracles", accounts, signers=[DEPLOYER], threshold=2, oracles=keys)
+    refused("Unauthorised", chain, new[1])
+    chain.at(START + 86_400)
     refused("Unauthorised", chain, ORACLES[1])
     attest(chain, new[1])
     assert (state(chain)["is_final"], state(chain)["set_version"], state(chain)["voted"]) == (0, 2, 0b10)

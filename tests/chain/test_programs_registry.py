@@ -49,8 +49,13 @@ def chain() -> Chain:
     fresh.initialize_tokens()
     fresh.call("registry", "initialize", signers=[DEPLOYER])
     fresh.plant_token_account(addresses.grid_vault(), addresses.grid_mint(), addresses.market())
-    fresh.plant("trading", "Market", addresses.market(), last_opened=EPOCH - 1)
+    plant_market(fresh, EPOCH - 1)
     return fresh
+
+
+def plant_market(chain: Chain, last_opened: int) -> None:
+    """A market whose time is simulated: its epochs begin when they are opened."""
+    chain.plant("trading", "Market", addresses.market(), last_opened=last_opened, time_mode=1)
 
 
 def register_user(chain: Chain, wallet=OWNER, zone: int = 1) -> Pubkey:
@@ -75,7 +80,7 @@ def approve_meter(chain: Chain, meter: Pubkey, first_epoch: int = EPOCH, authori
 
 
 def admit(chain: Chain, count: int) -> list[Pubkey]:
-    """That many active meters, rated 4 kW: 1 100 Wh an epoch at most."""
+    """That many active meters, rated 4 kW: 1 174 Wh an epoch at most."""
     user = register_user(chain)
     chain.call("registry", "approve_user", {**AUTHORITY, "user": user}, signers=[DEPLOYER])
     meters = [register_meter(chain, f"MEA-{i:03}") for i in range(count)]
@@ -194,6 +199,9 @@ def test_a_meter_is_admitted_with_its_baseline(chain: Chain):
         "first_epoch": EPOCH,
         "last_epoch": 0,
         "inactive_from": U32_MAX,
+        "registrations": 0,
+        "corrected_epoch": 0,
+        "corrected_run": 0,
         "baseline_production_wh": 50,
         "baseline_consumption_wh": 60,
         "production_wh": 0,
@@ -347,11 +355,11 @@ def test_pending_and_suspended_meters_do_not_mint_but_epochs_before_still_settle
     meters = admit(chain, 2)
     values = {"status": SUSPENDED, "from_epoch": EPOCH + 1}
     accounts = {**AUTHORITY, "meter": meters[0]}
-    chain.plant("trading", "Market", addresses.market(), last_opened=EPOCH + 1)
+    plant_market(chain, EPOCH + 1)
     refused(
         "EffectiveEpochTooEarly", chain.call, "registry", "set_meter_status", accounts, signers=[DEPLOYER], **values
     )
-    chain.plant("trading", "Market", addresses.market(), last_opened=EPOCH)
+    plant_market(chain, EPOCH)
     chain.call("registry", "set_meter_status", accounts, signers=[DEPLOYER], **values)
     for epoch in (EPOCH, EPOCH + 1):
         open_metered(chain, epoch)
@@ -375,8 +383,9 @@ def test_epochs_follow_one_another_and_energy_stays_within_the_rating(chain: Cha
     for epoch in (EPOCH, EPOCH + 1, EPOCH + 2):
         open_metered(chain, epoch)
     refused("MeterOutOfOrder", settle, chain, meters, metering((1, 0)), epoch=EPOCH + 2)
-    settle(chain, meters, metering((1_100, 1_100)))
-    refused("AboveRating", settle, chain, meters, metering((1_101, 0)), epoch=EPOCH + 1)
+    # 1.1 × 4 kW for the sixteen minutes that the readings of two boundaries span, rounded up
+    settle(chain, meters, metering((1_174, 1_174)))
+    refused("AboveRating", settle, chain, meters, metering((1_175, 0)), epoch=EPOCH + 1)
 
 
 def test_a_meter_twice_in_a_batch_is_refused(chain: Chain):

@@ -121,7 +121,7 @@ def test_a_mandate_acts_from_the_next_epoch_and_waits_while_the_one_before_is_un
     world.mandate(home, buy_max=3_000_000)
     assert mandates(world, home) == [none, (EPOCH + 1, NEVER, 3_000_000)]
     found = world.read("trading", "Trader", home.trader)["next"]
-    assert (found["set_at"], found["max_wh"], found["is_set"]) == (START, 10_000, 1)
+    assert (found["set_at"], found["max_wh"], found["is_set"]) == (START + 900, 10_000, 1)
     world.mandate(home, buy_max=3_100_000)
     assert mandates(world, home) == [none, (EPOCH + 1, NEVER, 3_100_000)]
     world.open(EPOCH + 1)
@@ -147,7 +147,7 @@ def test_a_mandate_changed_after_the_gate_does_not_touch_the_epoch_behind_it(wor
     world.open(EPOCH + 2)
     world.prepare(ahead := traded(EPOCH + 2, 3, seller, buyer))
     refused("OutsideLimits", world.settle, ahead)
-    idle = world.household("idle", 1)
+    idle = world.household("idle", 1, first_epoch=EPOCH + 3)
     none = {"wallet": idle.wallet.pubkey(), "trader": idle.trader}
     refused("NoMandate", world.call, "trading", "revoke_mandate", none, signers=[idle.wallet])
 

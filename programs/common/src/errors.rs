@@ -78,7 +78,7 @@ errors! {
     InvalidThreshold = 6200,
     /// A change of parameters is pending; it must take effect first.
     ChangePending = 6201,
-    /// The effective epoch must lie after the last opened one.
+    /// The effective epoch must lie after the last one that has begun.
     EffectiveEpochTooEarly = 6202,
     /// A parameter lies outside its bound.
     ParameterOutOfBounds = 6203,
@@ -110,6 +110,10 @@ errors! {
     InvalidSurplus = 6308,
     /// The correction would take minted or deficit below zero.
     CorrectionBelowZero = 6309,
+    /// The meter has an entry in this resettlement run already.
+    CorrectedTwice = 6310,
+    /// The meter's epochs before its suspension are not all settled; settle them first, if need be by a late entry.
+    MeterUnsettled = 6311,
 
     // 6400–6499: energy-token
     /// Fewer than k bridge attestors signed.
@@ -190,6 +194,10 @@ errors! {
     GridOperatorNotCovered = 6535,
     /// A sum exceeds 63 bits.
     SumOverflow = 6536,
+    /// More GRID is credited to wallets than metering minted in the run.
+    CreditAboveMinted = 6537,
+    /// More Wh are reversed or billed again than the corrected meters can have moved at their ratings.
+    ShiftAboveRating = 6538,
 }
 
 impl From<Error> for ProgramError {

@@ -13,9 +13,9 @@ common::instructions! {
     /// Creates the singleton; once, by the deployer, who becomes the authority.
     initialize(network: "u64", guardian: "pubkey", threshold: "u8", oracles: "vec<pubkey>", params: "Params")
         [deployer: "sw", governance: "w", system_program: ""];
-    /// Sets the next parameters; effective after the last opened epoch, and refused while another change is pending.
+    /// Sets the next parameters; effective from an epoch that has not begun, and refused while another change is pending.
     set_params(params: "Params") [authority: "s", governance: "w", market: ""];
-    /// Replaces the oracle set; 2k > n, n ≤ 16. Votes of the former set no longer count.
+    /// Announces an oracle set, 2k > n, n ≤ 16, that acts a day later. Votes of the former set then no longer count.
     set_oracles(threshold: "u8", oracles: "vec<pubkey>") [authority: "s", governance: "w"];
     /// Pauses a program for 7 days from now. The guardian may do so once until the authority lifts the pause; the authority renews.
     pause(program: "u8") [guardian_or_authority: "s", governance: "w"];

@@ -15,6 +15,8 @@ pub struct Sums {
     pub deficit_wh: u64,
     /// Taken off minted and off deficit.
     pub x_negative_wh: u64,
+    /// The most that a resettlement's meters can have moved.
+    pub shift_bound_wh: u64,
 }
 
 /// Entry of `settle_meters`: production u32 ‖ consumption u32 of the epoch.
@@ -85,21 +87,31 @@ pub fn late(
 }
 
 /// Books a correction between `epoch − 1` and `epoch`, both settled: x goes to minted and to deficit alike, so the invariant
-/// stands; what was produced and consumed in sum does not change.
+/// stands; what was produced and consumed in sum does not change. Nothing orders a meter's corrections as epochs are ordered,
+/// so the run is remembered: two entries would double the bound.
 #[inline(always)]
 pub fn correction(
     meter: &mut Meter,
     entry: &[u8; CORRECTION_ENTRY],
     epoch: u32,
+    run: u16,
     sums: &mut Sums,
 ) -> Result<(), ProgramError> {
     let x = word(entry, 0) as i32;
+    require!(
+        (meter.corrected_epoch, meter.corrected_run) != (epoch, run),
+        Error::CorrectedTwice
+    );
+    meter.corrected_epoch = epoch;
+    meter.corrected_run = run;
     let size = x.unsigned_abs();
     require!(
         meter.first_epoch < epoch && epoch <= meter.last_epoch,
         Error::MeterOutOfOrder
     );
-    require!(meter.within_rating(size, 1), Error::AboveRating);
+    let bound = meter.shift_bound();
+    require!(size as u64 <= bound, Error::AboveRating);
+    sums.shift_bound_wh += bound;
     let shift = Wh(size as u64);
     if x >= 0 {
         meter.minted_wh += shift;
@@ -141,7 +153,7 @@ fn add(
 mod tests {
     use super::*;
 
-    /// 4 kW, so 1 100 Wh an epoch at most; admitted from epoch 100.
+    /// 4 kW, so 1 174 Wh an epoch at most, and 1 100 at a corrected boundary; admitted from epoch 100.
     fn meter() -> Meter {
         // SAFETY: Meter is Pod, all zeros is a value.
         let mut meter: Meter = unsafe { core::mem::zeroed() };
@@ -188,7 +200,7 @@ mod tests {
             consumption_wh: 500,
             minted_wh: 500,
             deficit_wh: 300,
-            x_negative_wh: 0,
+            ..Sums::default()
         };
         assert_eq!(sums, expected);
     }
@@ -216,17 +228,17 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_tenth_above_the_rating_is_refused_on_either_side() {
+    fn more_than_a_tenth_above_the_rating_for_sixteen_minutes_is_refused_on_either_side() {
         let (mut meter, mut sums) = (meter(), Sums::default());
         assert_eq!(
-            metering(&mut meter, &pair(1_101, 0), 100, &mut sums),
+            metering(&mut meter, &pair(1_175, 0), 100, &mut sums),
             Err(Error::AboveRating.into())
         );
         assert_eq!(
-            metering(&mut meter, &pair(0, 1_101), 100, &mut sums),
+            metering(&mut meter, &pair(0, 1_175), 100, &mut sums),
             Err(Error::AboveRating.into())
         );
-        assert_eq!(metering(&mut meter, &pair(1_100, 1_100), 100, &mut sums), Ok(()));
+        assert_eq!(metering(&mut meter, &pair(1_174, 1_174), 100, &mut sums), Ok(()));
     }
 
     #[test]
@@ -243,7 +255,7 @@ mod tests {
         let mut error = |words| late(&mut meter, &late_entry(words), 105, &mut sums).unwrap_err();
         assert_eq!(error([106, 0, 0, 0]), Error::MeterOutOfOrder.into());
         assert_eq!(error([99, 0, 0, 0]), Error::MeterOutOfOrder.into());
-        assert_eq!(error([101, 2_201, 0, 2_201]), Error::AboveRating.into());
+        assert_eq!(error([101, 2_275, 0, 2_275]), Error::AboveRating.into());
         assert_eq!(error([101, 500, 200, 299]), Error::InvalidSurplus.into());
         assert_eq!(error([101, 500, 200, 501]), Error::InvalidSurplus.into());
     }
@@ -254,12 +266,15 @@ mod tests {
         metering(&mut meter, &pair(700, 0), 100, &mut sums).unwrap();
         metering(&mut meter, &pair(0, 300), 101, &mut sums).unwrap();
         sums = Sums::default();
-        correction(&mut meter, &50i32.to_le_bytes(), 101, &mut sums).unwrap();
+        correction(&mut meter, &50i32.to_le_bytes(), 101, 1, &mut sums).unwrap();
         assert_eq!(energies(&meter), (101, [700, 300, 750, 350]));
-        correction(&mut meter, &(-350i32).to_le_bytes(), 101, &mut sums).unwrap();
+        let twice = correction(&mut meter, &1i32.to_le_bytes(), 101, 1, &mut sums);
+        assert_eq!(twice, Err(Error::CorrectedTwice.into()));
+        correction(&mut meter, &(-350i32).to_le_bytes(), 101, 2, &mut sums).unwrap();
         assert_eq!(energies(&meter), (101, [700, 300, 400, 0]));
         assert_eq!((sums.minted_wh, sums.deficit_wh, sums.x_negative_wh), (50, 50, 350));
-        let below = correction(&mut meter, &(-1i32).to_le_bytes(), 101, &mut sums);
+        assert_eq!(sums.shift_bound_wh, 2 * 1_100);
+        let below = correction(&mut meter, &(-1i32).to_le_bytes(), 101, 3, &mut sums);
         assert_eq!(below, Err(Error::CorrectionBelowZero.into()));
     }
 
@@ -267,12 +282,12 @@ mod tests {
     fn a_correction_of_an_unsettled_epoch_or_above_the_rating_is_refused() {
         let (mut meter, mut sums) = (meter(), Sums::default());
         metering(&mut meter, &pair(700, 0), 100, &mut sums).unwrap();
-        let mut error = |x: i32, epoch| correction(&mut meter, &x.to_le_bytes(), epoch, &mut sums).unwrap_err();
+        let mut error = |x: i32, epoch| correction(&mut meter, &x.to_le_bytes(), epoch, 1, &mut sums).unwrap_err();
         assert_eq!(error(1, 101), Error::MeterOutOfOrder.into());
         assert_eq!(error(1, 100), Error::MeterOutOfOrder.into());
         metering(&mut meter, &pair(0, 0), 101, &mut sums).unwrap();
-        let mut error = |x: i32| correction(&mut meter, &x.to_le_bytes(), 101, &mut sums).unwrap_err();
-        assert_eq!(error(1_101), Error::AboveRating.into());
-        assert_eq!(error(i32::MIN), Error::AboveRating.into());
+        let mut error = |x: i32, run| correction(&mut meter, &x.to_le_bytes(), 101, run, &mut sums).unwrap_err();
+        assert_eq!(error(1_101, 2), Error::AboveRating.into());
+        assert_eq!(error(i32::MIN, 3), Error::AboveRating.into());
     }
 }

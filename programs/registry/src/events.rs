@@ -7,7 +7,7 @@ common::events! {
     pub struct RegistryInitialized { pub network: u64, }
     /// A user's status changed; source: the user.
     pub struct UserStatusSet { pub wallet: Address, pub status: u8, pub user_type: u8, pub zone: u16, }
-    /// A meter is registered and waits for approval; source: the meter, seq 0.
+    /// A meter is registered and waits for approval; source: the meter, seq: how often it was registered before.
     pub struct MeterRegistered {
         pub owner: Address, pub device_key: Address, pub meter_id: [u8; 32], pub meter_type: u8, pub zone: u16, pub rating_w: u32,
     }

@@ -30,16 +30,16 @@ common::instructions! {
     /// Begins the next run of an epoch once its root is final and the former run is finalised.
     begin_run(kind: "u8", run: "u16") [metered: "w", attestation: "", governance: "", epoch: ""];
     /// Registers the signing wallet as a participant, pending approval.
-    register_user(user_type: "u8", zone: "u16") [wallet: "s", payer: "sw", user: "w", system_program: ""];
+    register_user(user_type: "u8", zone: "u16") [wallet: "s", payer: "sw", user: "w", system_program: "", governance: ""];
     /// Approves a pending or suspended user.
     approve_user() [authority: "s", user: "w", governance: ""];
-    /// Registers a meter of the signing owner, pending approval. One id is one account: nobody registers it twice.
+    /// Registers a meter of the signing owner, pending approval. One id is one account; only one that was retired before it was ever admitted is registered again.
     register_meter(meter_type: "u8", zone: "u16", rating_w: "u32", device_key: "pubkey", meter_id: "string")
-        [owner: "s", payer: "sw", user: "", meter: "w", registry: "", system_program: ""];
-    /// Admits a pending meter, or a suspended one again, from an epoch on; nothing before its baseline counts.
+        [owner: "s", payer: "sw", user: "", meter: "w", registry: "", system_program: "", governance: ""];
+    /// Admits a pending meter, or a suspended one again, from an epoch that has not begun; nothing before its baseline counts.
     approve_meter(first_epoch: "u32", baseline_production_wh: "u64", baseline_consumption_wh: "u64")
-        [authority: "s", meter: "w", registry: "w", governance: ""];
-    /// Suspends or retires a meter from an epoch that has not been opened.
+        [authority: "s", meter: "w", registry: "w", governance: "", market: ""];
+    /// Suspends or retires a meter from an epoch that has not begun.
     set_meter_status(status: "u8", from_epoch: "u32") [authority: "s", meter: "w", registry: "w", governance: "", market: ""];
     /// Suspends or retires a user.
     set_user_status(status: "u8") [authority: "s", user: "w", governance: ""];

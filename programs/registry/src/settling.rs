@@ -33,7 +33,7 @@ pub fn settle<const ENTRY: usize>(
     mut accounts: Accounts,
     args: Args,
     kind: Kind,
-    apply: impl Fn(&mut Meter, &[u8; ENTRY], u32, &mut Sums) -> Result<(), ProgramError>,
+    apply: impl Fn(&mut Meter, &[u8; ENTRY], &RunId, &mut Sums) -> Result<(), ProgramError>,
 ) -> ProgramResult {
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     let attestation = accounts.state::<Attestation>()?;
@@ -59,7 +59,7 @@ pub fn settle<const ENTRY: usize>(
     // `prove` saw as many meters as `parse` saw entries.
     for (meter, entry) in meters.each().zip(batch.entries.as_chunks::<ENTRY>().0) {
         let mut meter = meter.load_mut::<Meter>()?;
-        apply(&mut meter, entry, run.epoch, &mut sums)?;
+        apply(&mut meter, entry, &run, &mut sums)?;
     }
     book(&mut metered, &mut registry, &run, &batch, &sums)?;
     if sums.minted_wh > 0 {
@@ -101,6 +101,7 @@ fn book(
     metered.deficit_wh += Wh(sums.deficit_wh);
     metered.minted_tokens_wh += Wh(sums.minted_wh);
     metered.x_negative_wh += Wh(sums.x_negative_wh);
+    metered.shift_bound_wh += Wh(sums.shift_bound_wh);
 
     registry.production_wh += Wh(sums.production_wh);
     registry.consumption_wh += Wh(sums.consumption_wh);

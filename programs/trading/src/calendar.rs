@@ -1,7 +1,7 @@
 //! The tariff calendar of domain §6, the on-chain twin of `gridtokenx_pipelines/epochs.py`.
 
-/// Seconds of an epoch: 15 minutes, aligned to the UTC quarter hour.
-pub const EPOCH_SECONDS: u64 = 900;
+use common::state::trading::EPOCH_SECONDS;
+
 const BANGKOK_OFFSET_SECONDS: u64 = 7 * 3_600;
 const DAY_SECONDS: u64 = 86_400;
 

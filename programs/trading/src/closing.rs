@@ -34,7 +34,7 @@ fn law(left: i64, right: i64, error: Error) -> Result<(), Error> {
 }
 
 /// Closes a run and returns the Wh to burn from the vault. Errors: `GridNotConserved` … `MoneyNotConserved` (numbers of domain §6),
-/// `ReversalNotClosed`, `SupplierNotCovered`, `GridOperatorNotCovered`, `SumOverflow`.
+/// `CreditAboveMinted`, `ReversalNotClosed`, `ShiftAboveRating`, `SupplierNotCovered`, `GridOperatorNotCovered`, `SumOverflow`.
 pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: bool) -> Result<u64, Error> {
     let sums = &epoch.sums;
     let (residual, refund_wh) = (signed(sums.residual_wh.0)?, signed(sums.refund_wh.0)?);
@@ -76,12 +76,21 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
         if reversed < 0 {
             return Err(Error::ReversalNotClosed);
         }
+        // Of |x| a part may be billed again instead of reversed (domain §7): the chain sees it here only, so here is its bound.
+        if sum(&[tokens_wh, x_negative, residual])? > signed(metered.shift_bound_wh.0)? {
+            return Err(Error::ShiftAboveRating);
+        }
         let x = sum(&[tokens_wh, -x_negative])?;
         (x, x, reversed)
     } else {
         let (minted, deficit) = (signed(metered.minted_wh.0)?, signed(metered.deficit_wh.0)?);
         law(sums.net_wh, sum(&[minted, -deficit])?, Error::NetNotClosed)?;
         law(minted, tokens_wh, Error::GridNotConserved)?;
+        // Netting within wallets only lowers both sides. Without this bound the GRID that one wallet holds could be burned
+        // for a deficit that no meter had, and credited to another.
+        if signed(sums.credited_wh.0)? > minted {
+            return Err(Error::CreditAboveMinted);
+        }
         (minted, deficit, 0)
     };
     law(traded, -lost, Error::TradesNotClosed)?;
@@ -190,7 +199,8 @@ mod tests {
             ..Epoch::default()
         };
         let sums = &mut epoch.sums;
-        (sums.net_wh, sums.bought_wh, sums.sold_wh) = (100, Wh(490), Wh(500));
+        (sums.net_wh, sums.credited_wh, sums.drawn_wh) = (100, Wh(1_000), Wh(900));
+        (sums.bought_wh, sums.sold_wh) = (Wh(490), Wh(500));
         (sums.cost_uthb, sums.proceeds_uthb, sums.fee_uthb) = (MicroThb(1_500), MicroThb(1_400), MicroThb(14));
         sums.zone_wheeling_uthb = MicroThb(99);
         (sums.residual_wh, sums.billed_uthb) = (Wh(60), MicroThb(240));
@@ -233,6 +243,9 @@ mod tests {
             metered.minted_tokens_wh = Wh(999)
         });
         check(Error::NetNotClosed, |_, epoch, _| epoch.sums.net_wh = 101);
+        check(Error::CreditAboveMinted, |_, epoch, _| {
+            epoch.sums.credited_wh = Wh(1_001)
+        });
         check(Error::TradesNotClosed, |_, epoch, _| epoch.sums.sold_wh = Wh(501));
         check(Error::TradesNotClosed, |_, epoch, _| epoch.lost_wh = Wh(0));
         check(Error::BurnNotClosed, |_, epoch, _| epoch.sums.residual_wh = Wh(911));

@@ -42,6 +42,13 @@ layout! {
         pub guardian_spent: u8,
         pub oracle_set_version: u32,
         pub oracles: [Address; 16],
+        /// The set that acts from `oracles_from` on, as version `oracle_set_version` + 1.
+        pub next_oracles: [Address; 16],
+        /// Unix seconds; 0: no set waits.
+        pub oracles_from: i64,
+        pub next_oracle_threshold: u8,
+        pub next_oracle_count: u8,
+        pub _pad: [u8; 6],
         pub event_seq: u64,
     }
 }
@@ -74,12 +81,51 @@ impl Governance {
         Ok(())
     }
 
-    /// Position of a key in the oracle set.
+    /// Whether the waiting oracle set acts already. The clock is read only where one waits.
     #[inline(always)]
-    pub fn oracle_index(&self, key: &Address) -> Option<usize> {
-        self.oracles[..(self.oracle_count as usize).min(16)]
-            .iter()
-            .position(|oracle| oracle == key)
+    pub fn next_oracles_act(&self) -> Result<bool, ProgramError> {
+        Ok(self.oracles_from != 0 && Clock::get()?.unix_timestamp >= self.oracles_from)
+    }
+
+    /// The oracle set in force.
+    #[inline(always)]
+    pub fn oracle_set(&self) -> Result<OracleSet<'_>, ProgramError> {
+        let (keys, count, threshold, version) = if self.next_oracles_act()? {
+            let version = self.oracle_set_version + 1;
+            (
+                &self.next_oracles,
+                self.next_oracle_count,
+                self.next_oracle_threshold,
+                version,
+            )
+        } else {
+            (
+                &self.oracles,
+                self.oracle_count,
+                self.oracle_threshold,
+                self.oracle_set_version,
+            )
+        };
+        Ok(OracleSet {
+            keys: &keys[..(count as usize).min(16)],
+            threshold,
+            version,
+        })
+    }
+}
+
+/// k of n oracles.
+pub struct OracleSet<'a> {
+    pub keys: &'a [Address],
+    pub threshold: u8,
+    pub version: u32,
+}
+
+impl OracleSet<'_> {
+    /// Position of a key in the set.
+    #[inline(always)]
+    pub fn index(&self, key: &Address) -> Option<usize> {
+        self.keys.iter().position(|oracle| oracle == key)
     }
 }
 

@@ -75,13 +75,18 @@ layout! {
         pub status: u8,
         pub bump: u8,
         pub zone: u16,
-        pub _pad: u16,
+        /// Times it was registered again, after a registration that was never admitted had been retired.
+        pub registrations: u16,
         pub rating_w: u32,
         pub first_epoch: u32,
         /// Last settled epoch; 0: never settled. Readmission sets it to the epoch before the first one that counts again.
         pub last_epoch: u32,
         /// First epoch that is not settled any more (suspension, retirement); u32::MAX: none, 0: never admitted.
         pub inactive_from: u32,
+        /// Last resettlement run with an entry of this meter: at most one entry a run.
+        pub corrected_epoch: u32,
+        pub corrected_run: u16,
+        pub _pad: u16,
         pub baseline_production_wh: Wh,
         pub baseline_consumption_wh: Wh,
         pub production_wh: Wh,
@@ -109,6 +114,8 @@ layout! {
         pub minted_tokens_wh: Wh,
         /// Σ|x| of negative x of a resettlement: taken off minted and off deficit.
         pub x_negative_wh: Wh,
+        /// Σ 1.1 × rating × 15 min over the meters of a resettlement: the most it may move.
+        pub shift_bound_wh: Wh,
         pub bitmap: [u8; 128],
     }
 }
@@ -128,11 +135,18 @@ impl Meter {
         }
     }
 
-    /// Whether the energy lies within 1.1 × rating × 15 min × epochs: wh ≤ rating × 11/40 × n.
-    /// 40 × 2³² and 11 × 2³² × 2¹⁶ stay below 2⁶⁴.
+    /// Whether that many epochs can hold the energy at 1.1 × rating. A boundary's reading is up to 60 s old, so the readings
+    /// of n epochs span up to 15 n + 1 minutes; a register counts whole Wh, so the bound is rounded up: a meter that keeps
+    /// its rating can't stop the batch it is in. wh × 600 < rating × 11 × (15 n + 1) + 600; all terms stay below 2⁵⁶.
     #[inline(always)]
     pub fn within_rating(&self, energy_wh: u32, epochs: u16) -> bool {
-        energy_wh as u64 * 40 <= self.rating_w as u64 * 11 * epochs as u64
+        (energy_wh as u64) * 600 < self.rating_w as u64 * 11 * (15 * epochs as u64 + 1) + 600
+    }
+
+    /// The most that a corrected boundary moves: 1.1 × rating × 15 min, rounded down.
+    #[inline(always)]
+    pub fn shift_bound(&self) -> u64 {
+        self.rating_w as u64 * 11 / 40
     }
 
     /// minted − deficit = production − consumption, in sums so that nothing goes negative.

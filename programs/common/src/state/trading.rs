@@ -4,7 +4,11 @@
 //! they follow the 8-byte discriminator. Other programs read `Market` and `Epoch` (governance, registry), so the layouts are shared.
 //! Not here: what may be done with them (the trading program).
 
-use pinocchio::Address;
+use pinocchio::{
+    error::ProgramError,
+    sysvars::{clock::Clock, Sysvar},
+    Address,
+};
 
 use crate::{
     account, ids, layout,
@@ -22,6 +26,11 @@ pub const BITMAP_BYTES: usize = 128;
 pub const STATUS_OPEN: u8 = 0;
 pub const STATUS_COMMITTED: u8 = 1;
 pub const STATUS_FINALISED: u8 = 2;
+
+/// Seconds of an epoch: 15 minutes, aligned to the UTC quarter hour.
+pub const EPOCH_SECONDS: u64 = 900;
+/// `Market::time_mode`: epochs begin when the authority opens them; 0: by the chain's clock.
+pub const TIME_SIMULATED: u8 = 1;
 
 /// Header flags.
 pub const FLAG_HALTED: u16 = 1;
@@ -153,7 +162,12 @@ layout! {
 
     /// Sums over the entries of the present run; checked against the laws and booked at its finalisation.
     pub struct RunSums {
+        /// Σ credited − Σ drawn, made from them at the end of a batch.
         pub net_wh: i64,
+        /// Σ max(net, 0) over the wallets: never above what metering minted in the run.
+        pub credited_wh: Wh,
+        /// Σ max(−net, 0).
+        pub drawn_wh: Wh,
         pub bought_wh: Wh,
         pub sold_wh: Wh,
         pub cost_uthb: MicroThb,
@@ -232,6 +246,22 @@ zero_default!(Market, Slot, Trader, ZonePrice, RunSums, Epoch);
 
 /// Balances stay below it, so that adding an entry's amounts (below 2⁵⁵) can't wrap and one look at the sign suffices.
 pub const BALANCE_LIMIT: u64 = 1 << 63;
+
+/// The epoch that the chain's clock is in.
+pub fn clock_epoch(clock: &Clock) -> u32 {
+    (clock.unix_timestamp.max(0) as u64 / EPOCH_SECONDS) as u32
+}
+
+impl Market {
+    /// The last epoch that has begun, for whatever may act from the next one on only: by the clock, opened or not, or by
+    /// `open_epoch` where time is simulated.
+    pub fn last_begun(&self) -> Result<u32, ProgramError> {
+        if self.time_mode == TIME_SIMULATED {
+            return Ok(self.last_opened);
+        }
+        Ok(clock_epoch(&Clock::get()?).max(self.last_opened))
+    }
+}
 
 impl Mandate {
     /// No mandate: it never begins and has ended.

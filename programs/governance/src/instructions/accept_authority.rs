@@ -9,6 +9,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let new = accounts.signer()?;
     let mut governance = accounts.singleton_mut::<Governance>(&ids::GOVERNANCE)?;
     args.end()?;
+    governance.require_running(ids::PROGRAM_GOVERNANCE)?;
     // The zero key can't sign, so an empty proposal is accepted by nobody.
     require!(
         new.address() == &governance.pending_authority,

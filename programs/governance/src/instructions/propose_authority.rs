@@ -10,6 +10,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let authority = accounts.signer()?;
     let mut governance = accounts.singleton_mut::<Governance>(&ids::GOVERNANCE)?;
     authority.require_is(&governance.authority)?;
+    governance.require_running(ids::PROGRAM_GOVERNANCE)?;
     let new = args.address()?;
     args.end()?;
     governance.pending_authority = new;

@@ -1,6 +1,6 @@
 //! `set_params`: discriminator ‖ params 36. Accounts: authority s, governance w, market.
-//! A change never touches an epoch that is open: it acts after the market's last opened one. While one is pending another is
-//! refused, so nobody can slip a second change in front of an epoch that was announced with the first.
+//! A change never touches an epoch that has begun, opened or not. While one is pending another is refused, so nobody can slip
+//! a second change in front of an epoch that was announced with the first.
 
 use common::{
     accounts::Accounts,
@@ -18,11 +18,12 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let mut governance = accounts.singleton_mut::<Governance>(&ids::GOVERNANCE)?;
     let market = accounts.singleton::<Market>(&ids::MARKET)?;
     authority.require_is(&governance.authority)?;
+    governance.require_running(ids::PROGRAM_GOVERNANCE)?;
 
     let params = read_params(&mut args)?;
     args.end()?;
     require!(
-        params.effective_epoch > market.last_opened,
+        params.effective_epoch > market.last_begun()?,
         Error::EffectiveEpochTooEarly
     );
     require!(!governance.change_pending(market.last_opened), Error::ChangePending);

@@ -28,7 +28,8 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     args.end()?;
     governance.require_running(ids::PROGRAM_ORACLE)?;
     require!(kind.allows_run(run), Error::InvalidRun);
-    let index = governance.oracle_index(oracle.address()).ok_or(Error::Unauthorised)?;
+    let set = governance.oracle_set()?;
+    let index = set.index(oracle.address()).ok_or(Error::Unauthorised)?;
 
     let mut attestation = match attestation {
         MaybeState::Existing(state) => state,
@@ -50,16 +51,16 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     );
     require!(attestation.is_final == 0, Error::AlreadyFinal);
 
-    if attestation.set_version != governance.oracle_set_version {
-        attestation.set_version = governance.oracle_set_version;
+    if attestation.set_version != set.version {
+        attestation.set_version = set.version;
         attestation.voted = 0;
     }
     let bit = 1u16 << index;
     let replaced = attestation.voted & bit != 0 && attestation.roots[index] != root;
     attestation.voted |= bit;
     attestation.roots[index] = root;
-    let (threshold, count) = (governance.oracle_threshold, governance.oracle_count);
-    if tally::reaches(&attestation.roots, attestation.voted, count, &root, threshold) {
+    let count = set.keys.len() as u8;
+    if tally::reaches(&attestation.roots, attestation.voted, count, &root, set.threshold) {
         attestation.root = root;
         attestation.is_final = 1;
     }

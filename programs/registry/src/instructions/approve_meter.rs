@@ -1,7 +1,8 @@
 //! `approve_meter`: discriminator ‖ first_epoch u32 ‖ baseline_production_wh u64 ‖ baseline_consumption_wh u64.
-//! Accounts: authority s, meter w, registry w, governance.
-//! The baseline is the registers at admission: nothing before it counts, so an old meter can't mint its past. A suspended meter
-//! is admitted again the same way, never for an epoch it settled or was suspended before.
+//! Accounts: authority s, meter w, registry w, governance, market.
+//! The baseline is the registers at admission: nothing before it counts, so an old meter can't mint its past; nor can its first
+//! epoch have begun. A suspended meter is admitted again the same way, once all epochs before its suspension are settled: a batch
+//! with one of them may be attested, and would no longer apply.
 
 use common::{
     accounts::Accounts,
@@ -9,7 +10,7 @@ use common::{
     ids,
     quantities::Wh,
     require,
-    state::{Governance, Meter, Registry, Status},
+    state::{trading::Market, Governance, Meter, Registry, Status},
     Error, ProgramResult,
 };
 
@@ -21,10 +22,12 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let mut meter = accounts.state_mut::<Meter>()?;
     let mut registry = accounts.singleton_mut::<Registry>(&ids::REGISTRY)?;
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
+    let market = accounts.singleton::<Market>(&ids::MARKET)?;
     let first_epoch = args.u32()?;
     let (production, consumption) = (Wh(args.u64()?), Wh(args.u64()?));
     args.end()?;
     authority.require_is(&governance.authority)?;
+    governance.require_running(ids::PROGRAM_REGISTRY)?;
 
     let present = Status::from_u8(meter.status)?;
     require!(present.may_become(Status::Active), Error::InvalidTransition);
@@ -32,10 +35,12 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         first_epoch > meter.last_epoch && first_epoch >= meter.inactive_from,
         Error::MeterOutOfOrder
     );
+    require!(first_epoch > market.last_begun()?, Error::EffectiveEpochTooEarly);
     if present == Status::Pending {
         meter.first_epoch = first_epoch;
         registry.meters += 1;
     } else {
+        require!(meter.next_epoch() >= meter.inactive_from, Error::MeterUnsettled);
         // The gap counts as passed; first_epoch stays, so corrections of what was settled before it remain possible.
         meter.last_epoch = first_epoch - 1;
     }

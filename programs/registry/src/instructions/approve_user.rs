@@ -16,5 +16,6 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     args.end()?;
     authority.require_is(&governance.authority)?;
+    governance.require_running(ids::PROGRAM_REGISTRY)?;
     set_status(user, Status::Active)
 }

@@ -41,6 +41,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     metered.deficit_wh = Wh::ZERO;
     metered.minted_tokens_wh = Wh::ZERO;
     metered.x_negative_wh = Wh::ZERO;
+    metered.shift_bound_wh = Wh::ZERO;
     metered.bitmap = [0; 128];
     RunBegun {
         epoch: metered.epoch,

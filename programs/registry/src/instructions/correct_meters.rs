@@ -6,5 +6,7 @@ use common::{accounts::Accounts, args::Args, state::Kind, ProgramResult};
 use crate::{entries, settling::settle};
 
 pub fn process(accounts: Accounts, args: Args) -> ProgramResult {
-    settle::<{ entries::CORRECTION_ENTRY }>(accounts, args, Kind::Resettlement, entries::correction)
+    settle::<{ entries::CORRECTION_ENTRY }>(accounts, args, Kind::Resettlement, |meter, entry, run, sums| {
+        entries::correction(meter, entry, run.epoch, run.run, sums)
+    })
 }

@@ -1,13 +1,14 @@
 //! `register_meter`: discriminator ‖ meter_type u8 ‖ zone u16 ‖ rating_w u32 ‖ device_key 32 ‖ meter_id string.
-//! Accounts: owner s, payer sw, user, meter w, registry, system_program.
+//! Accounts: owner s, payer sw, user, meter w, registry, system_program, governance.
 //! meter_id has 1–32 printable ASCII characters: without zero bytes two ids can't lead to one padded name, nor to the
-//! address of a `metered` account.
+//! address of a `metered` account. Whoever registers an id that is another's meter keeps nobody from it for long: once the
+//! authority has retired a registration that it never admitted, the id can be registered again.
 
 use common::{
-    accounts::Accounts,
+    accounts::{Accounts, MaybeState},
     args::Args,
     ids, require,
-    state::{Meter, Registry, Status, User},
+    state::{Governance, Meter, Registry, Status, User},
     Error, ProgramResult,
 };
 
@@ -18,9 +19,11 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let owner = accounts.signer()?;
     let payer = accounts.payer()?;
     let user = accounts.state::<User>()?;
-    let vacant = accounts.vacant()?;
+    let meter = accounts.maybe_state::<Meter>()?;
     accounts.singleton::<Registry>(&ids::REGISTRY)?;
     accounts.pinned(&ids::SYSTEM_PROGRAM)?;
+    let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
+    governance.require_running(ids::PROGRAM_REGISTRY)?;
 
     let meter_type = args.u8()?;
     let zone = args.u16()?;
@@ -35,14 +38,26 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     require!(&user.wallet == owner.address() && open, Error::UserNotActive);
     require!(user.zone == zone, Error::ZoneMismatch);
 
-    let (mut meter, bump) = vacant.create::<Meter>(&payer, &[b"meter", id])?;
+    let mut meter = match meter {
+        MaybeState::Vacant(vacant) => {
+            let (mut meter, bump) = vacant.create::<Meter>(&payer, &[b"meter", id])?;
+            meter.bump = bump;
+            meter
+        }
+        MaybeState::Existing(mut meter) => {
+            let refused = meter.status == Status::Retired as u8 && meter.first_epoch == 0;
+            require!(refused, Error::AlreadyExists);
+            require!(&meter.meter_id[..meter.id_len as usize] == id, Error::WrongAddress);
+            meter.registrations += 1;
+            meter
+        }
+    };
     meter.owner = *owner.address();
     meter.device_key = device_key;
     meter.meter_id[..id.len()].copy_from_slice(id);
     meter.id_len = id.len() as u8;
     meter.meter_type = meter_type;
     meter.status = Status::Pending as u8;
-    meter.bump = bump;
     meter.zone = zone;
     meter.rating_w = rating_w;
     MeterRegistered {
@@ -53,7 +68,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         zone,
         rating_w,
     }
-    .emit(meter.address(), 0);
+    .emit(meter.address(), meter.registrations as u64);
     Ok(())
 }
 

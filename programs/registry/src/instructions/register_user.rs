@@ -1,11 +1,12 @@
-//! `register_user`: discriminator ‖ user_type u8 ‖ zone u16. Accounts: wallet s, payer sw, user w, system_program.
+//! `register_user`: discriminator ‖ user_type u8 ‖ zone u16. Accounts: wallet s, payer sw, user w, system_program,
+//! governance.
 //! user_type 0 consumer, 1 prosumer. The account is pending until the authority approves it.
 
 use common::{
     accounts::Accounts,
     args::Args,
     ids, require,
-    state::{Status, User},
+    state::{Governance, Status, User},
     Error, ProgramResult,
 };
 
@@ -17,6 +18,8 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let payer = accounts.payer()?;
     let vacant = accounts.vacant()?;
     accounts.pinned(&ids::SYSTEM_PROGRAM)?;
+    let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
+    governance.require_running(ids::PROGRAM_REGISTRY)?;
     let user_type = args.u8()?;
     let zone = args.u16()?;
     args.end()?;

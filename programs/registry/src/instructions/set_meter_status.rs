@@ -1,6 +1,6 @@
 //! `set_meter_status`: discriminator ‖ status u8 (2 suspended, 3 retired) ‖ from_epoch u32.
 //! Accounts: authority s, meter w, registry w, governance, market.
-//! It acts from an epoch that has not been opened, so that a batch already attested still applies; epochs before it settle.
+//! It acts from an epoch that has not begun, so that a batch already attested still applies; epochs before it settle.
 
 use common::{
     accounts::Accounts,
@@ -29,7 +29,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         matches!(status, Status::Suspended | Status::Retired) && present.may_become(status),
         Error::InvalidTransition
     );
-    require!(from_epoch > market.last_opened, Error::EffectiveEpochTooEarly);
+    require!(from_epoch > market.last_begun()?, Error::EffectiveEpochTooEarly);
     meter.status = status as u8;
     // min: retiring a suspended meter gives it no further epochs, and a pending one never had any.
     meter.inactive_from = meter.inactive_from.min(from_epoch);

@@ -6,5 +6,7 @@ use common::{accounts::Accounts, args::Args, state::Kind, ProgramResult};
 use crate::{entries, settling::settle};
 
 pub fn process(accounts: Accounts, args: Args) -> ProgramResult {
-    settle::<{ entries::LATE_ENTRY }>(accounts, args, Kind::Late, entries::late)
+    settle::<{ entries::LATE_ENTRY }>(accounts, args, Kind::Late, |meter, entry, run, sums| {
+        entries::late(meter, entry, run.epoch, sums)
+    })
 }

@@ -7,5 +7,7 @@ use common::{accounts::Accounts, args::Args, state::Kind, ProgramResult};
 use crate::{entries, settling::settle};
 
 pub fn process(accounts: Accounts, args: Args) -> ProgramResult {
-    settle::<{ entries::METERING_ENTRY }>(accounts, args, Kind::Metering, entries::metering)
+    settle::<{ entries::METERING_ENTRY }>(accounts, args, Kind::Metering, |meter, entry, run, sums| {
+        entries::metering(meter, entry, run.epoch, sums)
+    })
 }

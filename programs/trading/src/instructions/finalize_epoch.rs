@@ -40,6 +40,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let grid_vault = accounts.pinned_mut(&market.grid_vault)?;
     let token_program = accounts.pinned(&ids::TOKEN_2022)?;
     governance.require_running(ids::PROGRAM_TRADING)?;
+    governance.require_running(ids::PROGRAM_ENERGY_TOKEN)?;
     require_turn(&market, &epoch)?;
 
     let clearing = epoch.kind == Kind::Clearing as u8;

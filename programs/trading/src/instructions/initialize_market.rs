@@ -3,11 +3,17 @@
 //! Once, by the deployer. Vaults are Token-2022 accounts of the market; mints and vaults are pinned here for good.
 
 use common::{
-    accounts::Accounts, args::Args, ids, require, state::trading::Market, state::Governance, Error, ProgramResult,
+    accounts::Accounts,
+    args::Args,
+    ids, require,
+    state::{
+        trading::{Market, TIME_SIMULATED},
+        Governance,
+    },
+    Error, ProgramResult,
 };
 use pinocchio_token_2022::instructions::InitializeAccount3;
 
-use super::TIME_SIMULATED;
 use crate::events::{next_of, MarketInitialized};
 
 /// A Token-2022 account without extensions: both mints have none that its accounts would need.

@@ -26,10 +26,8 @@ use common::{
     },
     Error, ProgramError, ProgramResult,
 };
-use pinocchio::sysvars::{clock::Clock, Sysvar};
 
 use crate::{
-    calendar::EPOCH_SECONDS,
     events::RunCommitted,
     header::{self, first_batch},
 };
@@ -122,18 +120,3 @@ fn commit_header(
     .emit(epoch.address(), epoch.run as u64);
     Ok(())
 }
-
-/// The epoch that the chain's clock is in.
-fn clock_epoch(clock: &Clock) -> u32 {
-    (clock.unix_timestamp.max(0) as u64 / EPOCH_SECONDS) as u32
-}
-
-/// The last epoch that has begun, for whatever acts from the next one on: by the clock, or by `open_epoch` where time is simulated.
-fn last_begun(market: &Market) -> Result<u32, ProgramError> {
-    if market.time_mode == TIME_SIMULATED {
-        return Ok(market.last_opened);
-    }
-    Ok(clock_epoch(&Clock::get()?).max(market.last_opened))
-}
-
-const TIME_SIMULATED: u8 = 1;

@@ -10,14 +10,13 @@ use common::{
     quantities::PriceUthb,
     require,
     state::{
-        trading::{Epoch, Market, STATUS_OPEN},
+        trading::{clock_epoch, Epoch, Market, STATUS_OPEN, TIME_SIMULATED},
         Governance, Kind,
     },
     Error, ProgramResult,
 };
 use pinocchio::sysvars::{clock::Clock, Sysvar};
 
-use super::{clock_epoch, TIME_SIMULATED};
 use crate::{
     calendar::is_on_peak,
     events::{next_of, EpochOpened},

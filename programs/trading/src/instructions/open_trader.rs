@@ -1,4 +1,4 @@
-//! `open_trader`: discriminator. Accounts: wallet s, payer sw, trader w, user, market w, system_program.
+//! `open_trader`: discriminator. Accounts: wallet s, payer sw, trader w, user, market w, system_program, governance.
 //! Creates `["trader", wallet]` for an active user of the registry, in the user's zone.
 
 use common::{
@@ -7,7 +7,7 @@ use common::{
     ids, require,
     state::{
         trading::{Mandate, Market, Trader},
-        Status, User, MAX_ZONE,
+        Governance, Status, User, MAX_ZONE,
     },
     Error, ProgramResult,
 };
@@ -22,6 +22,8 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let user = accounts.state::<User>()?;
     let mut market = accounts.singleton_mut::<Market>(&ids::MARKET)?;
     accounts.pinned(&ids::SYSTEM_PROGRAM)?;
+    let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
+    governance.require_running(ids::PROGRAM_TRADING)?;
     let active = &user.wallet == wallet.address() && user.status == Status::Active as u8;
     require!(active, Error::UserNotActive);
     require!(1 <= user.zone && user.zone <= MAX_ZONE, Error::InvalidZone);

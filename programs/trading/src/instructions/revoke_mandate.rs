@@ -12,7 +12,6 @@ use common::{
     ProgramResult,
 };
 
-use super::last_begun;
 use crate::{events::MandateRevoked, mandates};
 
 pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
@@ -23,7 +22,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     governance.require_running(ids::PROGRAM_TRADING)?;
     wallet.require_is(&trader.owner)?;
-    let end_epoch = mandates::revoke(&mut trader, last_begun(&market)?)?;
+    let end_epoch = mandates::revoke(&mut trader, market.last_begun()?)?;
     let seq = trader.event_seq;
     trader.event_seq = seq + 1;
     MandateRevoked { end_epoch }.emit(trader.address(), seq);

@@ -6,9 +6,7 @@ use common::{
     Error,
 };
 
-use super::{
-    add_grid, burn_or_bill, credit, enter, refused, sum_net, sum_uthb, sum_wh, take_grid, value_ceil, value_floor,
-};
+use super::{add_grid, burn_or_bill, credit, enter, refused, sum_uthb, sum_wh, take_grid, value_ceil, value_floor};
 
 /// What the run reads of its epoch, once for all entries.
 pub struct Terms<'a> {
@@ -39,8 +37,8 @@ pub fn mandate_of(trader: &Trader, epoch: u32) -> Option<&Mandate> {
 #[inline(always)]
 pub fn settle(trader: &mut Trader, net: i64, traded: i64, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     enter(trader, terms.seq)?;
-    sum_net(&mut sums.net_wh, net);
     if net > 0 {
+        sum_wh(&mut sums.credited_wh, Wh(net as u64));
         add_grid(trader, Wh(net as u64))?;
     }
     if traded > 0 {
@@ -49,7 +47,9 @@ pub fn settle(trader: &mut Trader, net: i64, traded: i64, terms: &Terms, sums: &
         sell(trader, Wh(traded.wrapping_neg() as u64), terms, sums)?;
     }
     if net < 0 {
-        return burn_or_bill(trader, Wh(net.wrapping_neg() as u64), terms.tariff, sums);
+        let deficit = Wh(net.wrapping_neg() as u64);
+        sum_wh(&mut sums.drawn_wh, deficit);
+        return burn_or_bill(trader, deficit, terms.tariff, sums);
     }
     if terms.buy_back {
         // Surplus that is not sold.

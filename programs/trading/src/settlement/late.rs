@@ -6,7 +6,7 @@ use common::{
     Error,
 };
 
-use super::{add_grid, burn_or_bill, enter, sum_net};
+use super::{add_grid, burn_or_bill, enter, sum_wh};
 
 /// What the run reads of its epoch.
 pub struct Terms {
@@ -27,8 +27,11 @@ pub struct Entry {
 #[inline(always)]
 pub fn settle_late(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     enter(trader, terms.seq)?;
-    let net = entry.surplus_wh as i64 - entry.on_peak_wh as i64 - entry.off_peak_wh as i64;
-    sum_net(&mut sums.net_wh, net);
+    sum_wh(&mut sums.credited_wh, Wh(entry.surplus_wh as u64));
+    sum_wh(
+        &mut sums.drawn_wh,
+        Wh(entry.on_peak_wh as u64 + entry.off_peak_wh as u64),
+    );
     add_grid(trader, Wh(entry.surplus_wh as u64))?;
     let on_peak = (Wh(entry.on_peak_wh as u64), terms.tariff_on_peak);
     let off_peak = (Wh(entry.off_peak_wh as u64), terms.tariff_off_peak);

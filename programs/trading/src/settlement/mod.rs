@@ -59,14 +59,6 @@ fn sum_uthb(sum: &mut MicroThb, amount: MicroThb) {
     add_to(&mut sum.0, amount.0);
 }
 
-/// The same for a net, which is signed.
-#[inline(always)]
-fn sum_net(sum: &mut i64, net_wh: i64) {
-    let sum: *mut i64 = sum;
-    // SAFETY: the pointer comes from a reference.
-    unsafe { sum.write_volatile(sum.read_volatile().wrapping_add(net_wh)) }
-}
-
 /// A balance plus an amount below 2⁶³: balances are below 2⁶³, so the sum doesn't wrap and its sign says whether it still is.
 #[inline(always)]
 fn increased(balance: u64, amount: u64) -> Result<u64, Error> {
@@ -150,7 +142,8 @@ fn burn_or_bill(trader: &mut Trader, deficit: Wh, tariff: PriceUthb, sums: &mut 
 #[inline(never)]
 pub fn add_to_run(run: &mut RunSums, batch: &RunSums) -> Result<(), Error> {
     // A run has fewer than 2¹⁰ batches of less than 2⁴⁰ Wh each.
-    run.net_wh = run.net_wh.wrapping_add(batch.net_wh);
+    let net_wh = (batch.credited_wh.0 as i64).wrapping_sub(batch.drawn_wh.0 as i64);
+    run.net_wh = run.net_wh.wrapping_add(net_wh);
     // Both terms are below 2⁶³, so no sum wraps, and one look at all signs suffices.
     let mut signs = 0;
     macro_rules! add {
@@ -179,7 +172,7 @@ pub fn add_to_run(run: &mut RunSums, batch: &RunSums) -> Result<(), Error> {
         refund_uthb,
         taken_back_wh
     );
-    add!(returned_wh, returned_uthb, debt_incurred_uthb);
+    add!(returned_wh, returned_uthb, debt_incurred_uthb, credited_wh, drawn_wh);
     if signs >= BALANCE_LIMIT {
         return Err(Error::SumOverflow);
     }

@@ -31,7 +31,7 @@ fn a_purchase_pays_energy_and_wheeling_rounded_up_once_and_burns_for_the_deficit
     assert_eq!(
         sums,
         RunSums {
-            net_wh: -1_001,
+            drawn_wh: Wh(1_001),
             bought_wh: Wh(777),
             cost_uthb: MicroThb(2_784_251),
             zone_wheeling_uthb: MicroThb(194_252),
@@ -178,7 +178,10 @@ fn a_late_deficit_burns_for_the_dearest_class_first_and_bills_each_class_rounded
     settle_late(&mut t, &late(50, 150, 25), &x, &mut sums).unwrap();
     // 100 Wh burned for on-peak; residual 50 on-peak ⌈205 000.05⌉ and 25 off-peak ⌈64 500.025⌉
     assert_eq!(balances(&t), (0, 0, 205_001 + 64_501 - 100_000));
-    assert_eq!((sums.net_wh, sums.residual_wh), (-125, Wh(75)));
+    assert_eq!(
+        (sums.credited_wh, sums.drawn_wh, sums.residual_wh),
+        (Wh(50), Wh(175), Wh(75))
+    );
     assert_eq!(
         (sums.billed_uthb, sums.paid_uthb),
         (MicroThb(269_502), MicroThb(100_000))
