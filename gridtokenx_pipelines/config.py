@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 NETWORK_IDS = {"mainnet-beta": 1, "devnet": 2, "localnet": 3}
-MECHANISMS = ("zonal", "uniform", "pay_as_bid", "continuous")
+# those that the trading program settles: a clearing by another one would be final in the ledger and stuck on the chain
+MECHANISMS = ("zonal", "uniform")
 
 
 class ConfigError(ValueError):
@@ -58,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             dagster_home=_absolute(env, "DAGSTER_HOME", data_dir / "dagster"),
             network=network,
             network_id=NETWORK_IDS[network],
-            mechanism=_one_of(env, "GRIDTOKENX_MECHANISM", "zonal", MECHANISMS),
+            mechanism=mechanism_from_env(env),
             rules_path=_absolute(env, "GRIDTOKENX_RULES_PATH", data_dir / "rules.json"),
             network_path=_absolute(env, "GRIDTOKENX_ZONES_PATH", data_dir / "zones.json"),
             authority_wallet_path=_absolute(env, "AUTHORITY_WALLET_PATH", keys_dir / "authority.json"),
@@ -87,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "INFLUXDB_URL": self.influxdb_url,
             "INFLUXDB_TOKEN": self.influxdb_token,
         }
+
+
+def mechanism_from_env(env: Mapping[str, str] | None = None) -> str:
+    """The clearing mechanism that the environment names; raises ConfigError for one that can't be settled."""
+    return _one_of(os.environ if env is None else env, "GRIDTOKENX_MECHANISM", "zonal", MECHANISMS)
 
 
 def _required(env: Mapping[str, str], name: str, bound: str) -> str:

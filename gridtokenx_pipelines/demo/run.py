@@ -43,6 +43,7 @@ from gridtokenx_pipelines.settlement_service.progress import complete_unsettled_
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from gridtokenx_pipelines.simulation.grids import UnknownGridError
 from gridtokenx_pipelines.simulation.neighbourhood import Neighbourhood, build_neighbourhood
+from gridtokenx_pipelines.simulation.zones import ZonesError
 from gridtokenx_pipelines.stack import Stack
 from gridtokenx_pipelines.store.postgres import migrate
 
@@ -78,7 +79,7 @@ def run_demo(options: DemoOptions) -> int:
         with Stack(options.data_dir) as stack:
             claim(options)
             result, frames = _Demo(options, stack, console).run()
-    except (DemoError, UnknownGridError, ProofError, ChainError, SetupError, BrokerError) as error:
+    except (DemoError, UnknownGridError, ZonesError, ProofError, ChainError, SetupError, BrokerError) as error:
         click.echo(f"demo: {error}", err=True)
         return 1
     _show(options, result, frames, console)
@@ -145,7 +146,9 @@ class _Demo:
             rpc_url = stack.enter(validator(options.data_dir))
         else:
             rpc_url = stack.localnet(options.rpc_port)
-        settings = settings_for(options.data_dir, database_url=database_url, brokers=brokers, rpc_url=rpc_url)
+        settings = settings_for(
+            options.data_dir, database_url=database_url, brokers=brokers, rpc_url=rpc_url, mechanism=options.mechanism
+        )
         migrate(database_url)
         neighbourhood = build_neighbourhood(
             options.grid,

@@ -28,7 +28,13 @@ def serve_ui(data_dir: Path, port: int) -> int:
     with Stack(data_dir) as stack:
         database_url = stack.postgres()
         rpc_url = stack.localnet() if state["chain"] == "localnet" else "http://127.0.0.1:8899"
-        settings = settings_for(data_dir, database_url=database_url, brokers=NO_BROKER, rpc_url=rpc_url)
+        settings = settings_for(
+            data_dir,
+            database_url=database_url,
+            brokers=NO_BROKER,
+            rpc_url=rpc_url,
+            mechanism=state.get("mechanism", "zonal"),
+        )
         workspace = data_dir / "workspace.yaml"
         workspace.write_text("load_from:\n  - python_module: gridtokenx_pipelines.definitions\n")
         env = dagster_env(settings)

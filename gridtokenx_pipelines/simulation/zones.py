@@ -23,6 +23,10 @@ ZONE_WHEELING_UTHB_PER_KWH = 150_000
 LINK_WHEELING_UTHB_PER_KWH = 100_000
 
 
+class ZonesError(ValueError):
+    """A number of zones that this grid can't be cut into."""
+
+
 class ZoneMap(msgspec.Struct, frozen=True, kw_only=True):
     """Zone of each bus that hangs on the busbar, and the network that the market couples."""
 
@@ -43,11 +47,11 @@ def zones_of(grid: Grid, zones: int) -> ZoneMap:
     """Cut the grid into `zones` zones balanced by load.
 
     Feeders leaving the busbar are grouped, heaviest first into the lightest zone; if there are fewer feeders than
-    zones, the heaviest part is cut near the middle of its longest path. Raises ValueError for a number of zones that
+    zones, the heaviest part is cut near the middle of its longest path. Raises ZonesError for a number of zones that
     is below 1, above 63 or more than the grid can be cut into.
     """
     if not 1 <= zones <= MAX_ZONES:
-        raise ValueError(f"zones was {zones}, must be 1 to {MAX_ZONES}; choose fewer market zones")
+        raise ZonesError(f"zones was {zones}, must be 1 to {MAX_ZONES}; choose fewer market zones")
     tree = _Tree(grid)
     segments = tree.feeders()
     while len(segments) < zones:
@@ -158,7 +162,7 @@ class _Tree:
                     near.buses = [bus for bus in near.buses if bus not in set(far.buses)]
                     near.load -= far.load
                     return far
-        raise ValueError(f"zones was {zones}, this grid can be cut into {len(segments)}; choose at most that many")
+        raise ZonesError(f"zones was {zones}, this grid can be cut into {len(segments)}; choose at most that many")
 
     def _segment(self, head: int, within: set[int] | None, parent: _Segment | None) -> _Segment:
         buses = [head]
