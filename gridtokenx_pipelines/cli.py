@@ -19,7 +19,10 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 
 
 # groups of commands by module and attribute: imported when used, so that `--help` doesn't wait for polars and solders
-LAZY_GROUPS = {"chain": ("gridtokenx_pipelines.chain_cli.commands", "chain")}
+LAZY_GROUPS = {
+    "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
+    "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
+}
 
 
 class LazyGroup(click.Group):

@@ -33,6 +33,7 @@ ALLOWED = {
     "embedded_postgres": UNITS,
     "stack": UNITS | ADAPTERS | {"config", "embedded_postgres"},
     "report": UNITS | DOMAIN,
+    "market_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "settlement_service"},
     "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
