@@ -162,6 +162,15 @@ class Chain:
             rows[layout._keys[name]] = value
         self.put(address, addresses.program_id(program_name), layout.prefix + rows.tobytes())
 
+    def change(self, program_name: str, account: str, address: Pubkey, **fields: int) -> None:
+        """Puts other values into fields of an account that is there, as no instruction would."""
+        layout, found = program(program_name).layout(account), self.svm.get_account(address)
+        assert found is not None
+        rows = layout.rows([bytes(found.data)]).copy()
+        for name, value in fields.items():
+            rows[layout._keys[name]] = value
+        self.put(address, found.owner, layout.prefix + rows.tobytes())
+
     def put(self, address: Pubkey, owner: Pubkey, data: bytes) -> None:
         """Puts any account there."""
         self.svm.set_account(address, Account(RENT, data, owner, False, 0))
