@@ -19,10 +19,11 @@ from gridtokenx_pipelines.chain.run_steps import RunKeys
 from gridtokenx_pipelines.chain.runs import settle_runs
 from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.config import ConfigError
+from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.batches import RunPlan
 from gridtokenx_pipelines.settlement_service import chain_proof, instructions
 from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
-from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
+from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audit, ledger, participants
@@ -34,13 +35,18 @@ RUNS_AT_ONCE = 32
 BATCH_STEPS = ("settle",)
 
 
+class PlanRefused(RuntimeError):
+    """An open run whose plan fails its checks: it, and what lies after it in seq, must wait."""
+
+
 def settle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Settle every run booked so far for these epochs, and open runs before them. Doing it again sends nothing.
 
-    Raises ChainError when the chain refuses for a reason that its state doesn't explain.
+    Raises ChainError when the chain refuses for a reason that its state doesn't explain, PlanRefused as
+    `settle_open_runs` does.
     """
     started = time.monotonic()
-    settled = settle_open_runs(services, through_epoch=epochs[-1])
+    settled = settle_open_runs(services, through_epoch=epochs[-1], inspected=epochs)
     seconds = time.monotonic() - started
     with services.engine.connect() as connection:
         found = receipts_between(connection, epochs[0], epochs[-1])
@@ -60,10 +66,11 @@ def settle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport
     ]
 
 
-def settle_open_runs(services: Services, through_epoch: int | None = None) -> set[int]:
+def settle_open_runs(services: Services, through_epoch: int | None = None, inspected: Sequence[int] = ()) -> set[int]:
     """Bring open runs to their end in the order of seq; returns the epochs that were touched.
 
     With `through_epoch`, up to the last open run of an epoch not after it: what lies before it in seq must go first.
+    Plans of epochs other than `inspected` are inspected here; PlanRefused, before anything is sent, if one fails.
     """
     with services.engine.connect() as connection:
         open_runs = ledger.open_runs(connection)
@@ -72,7 +79,9 @@ def settle_open_runs(services: Services, through_epoch: int | None = None) -> se
         open_runs = [run for run in open_runs if run.seq <= max(wanted, default=0)]
     if not open_runs:
         return set()
-    instructions.plan_epochs(services, sorted({run.epoch for run in open_runs}))
+    epochs = sorted({run.epoch for run in open_runs})
+    instructions.plan_epochs(services, epochs)
+    _require_sound(services, [epoch for epoch in epochs if epoch not in inspected])
     keys = RunKeys(payer=services.relayer, authority=services.authority, oracles=_attesting(services))
     outbox = Outbox(services.engine, services.client)
     with services.engine.connect() as connection:
@@ -85,7 +94,17 @@ def settle_open_runs(services: Services, through_epoch: int | None = None) -> se
         settle_runs(services.client, outbox, [_plan(services, run) for run in part], keys, table)
         for run in part:
             _mark_finalised(services, run)
-    return {run.epoch for run in open_runs}
+    return set(epochs)
+
+
+def _require_sound(services: Services, epochs: Sequence[int]) -> None:
+    """A range's own plans pass a blocking check before they get here; those an earlier run left behind did not."""
+    bad = failed(instructions.inspect_epochs(services, epochs))
+    if bad:
+        raise PlanRefused(
+            f"{key_of(bad[0].epoch)}: {bad[0].check}: {bad[0].detail}; nothing was sent. Repair that epoch, and "
+            "materialise mint_instructions for it"
+        )
 
 
 def _attesting(services: Services) -> tuple[Signer, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from sqlalchemy import text
 
-from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, statements
+from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, receipts, statements
 from gridtokenx_pipelines.settlement_service.inspections import order_book
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.progress import complete_unsettled_epochs
@@ -141,6 +142,23 @@ def test_a_plan_is_made_once_and_found_again(services: Services) -> None:
     assert [report.changed for report in (*first, *again)] == [True, True, False, False]
     assert [report.facts["root"] for report in first] == [report.facts["root"] for report in again]
     assert not failed(instructions.inspect_epochs(services, RANGE[:2]))
+
+
+def test_a_bad_plan_that_an_earlier_run_left_open_is_not_sent_with_a_later_epoch(services: Services) -> None:
+    seed(services.engine, 2)
+    clearing.clear_epochs(services, RANGE[:2])
+    instructions.plan_epochs(services, RANGE[:1])
+    with services.engine.begin() as connection:
+        plan = ledger.plan_of(connection, FIRST, 0)
+        assert plan is not None
+        batch = msgspec.structs.replace(plan.registry[0], entries=bytes(len(plan.registry[0].entries)))
+        changed = msgspec.structs.replace(plan, registry=(batch, *plan.registry[1:]))
+        connection.execute(
+            text("UPDATE runs SET plan = :plan WHERE seq = :seq"), {"plan": changed.encode(), "seq": plan.seq}
+        )
+    # the services' client points at nothing: asking the chain would raise something else
+    with pytest.raises(receipts.PlanRefused, match=r"2026-03-02T05:00Z: minted_minus_deficit_equals_net.*nothing was"):
+        receipts.settle_epochs(services, [FIRST + 1])
 
 
 def test_statements_add_up_to_the_ledger(services: Services) -> None:
