@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from gridtokenx_pipelines.epochs import EPOCH_SECONDS
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, verdicts
 from gridtokenx_pipelines.units import ceil_div_expr
 
@@ -19,9 +20,9 @@ ZONE_BALANCE = "zone_balance_plausible"
 RATING = "nothing_above_rating"
 CHECKS = (PRESENT, CONTINUOUS, ZONE_BALANCE, RATING)
 
-# a meter may run 10 % over its rating (domain §3), for the quarter of an hour that an epoch lasts
+# a meter may run 10 % over its rating, and a boundary's reading may lie 60 s before it (domain §3)
 OVER_RATING_PERCENT = 110
-EPOCHS_PER_HOUR = 4
+BOUNDARY_WINDOW_SECONDS = 60
 
 
 def latest(rows: pl.DataFrame) -> pl.DataFrame:
@@ -30,7 +31,7 @@ def latest(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def inspect(rows: pl.DataFrame, meters: pl.DataFrame, epochs: Sequence[int]) -> list[Verdict]:
-    """All four checks on each epoch. `meters`: meter_id, zone_id, rating_w, status, first_epoch, baselines."""
+    """All four checks on each epoch. `meters`: columns of `store.participants.METERS`."""
     return [
         *_present(rows, meters, epochs),
         *_continuous(latest(rows), meters, epochs),
@@ -105,17 +106,30 @@ def _continuous(rows: pl.DataFrame, meters: pl.DataFrame, epochs: Sequence[int])
     )
 
 
+def _bounded(rows: pl.DataFrame, meters: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFrame:
+    """On-time rows with `bound_wh`, what metering's power rule lets through between their two boundary readings.
+
+    The reading at the start may lie 60 s before it, the baseline any time. Late rows may hold the energy of epochs that
+    are closed for good, so only the power rule judges them: a bound of an epoch would stop the market for good.
+    """
+    seconds = (
+        pl.when(pl.col("epoch") == pl.col("first_epoch"))
+        .then((pl.col("epoch") + 1) * EPOCH_SECONDS - pl.col("baseline_timestamp_us") // 1_000_000)
+        .otherwise(EPOCH_SECONDS + BOUNDARY_WINDOW_SECONDS)
+    )
+    watt_seconds = pl.col("rating_w") * OVER_RATING_PERCENT * seconds
+    return (
+        rows.filter(pl.col("epoch").is_in(epochs), pl.col("revision") == 0)
+        .join(meters.select("meter_id", "rating_w", "first_epoch", "baseline_timestamp_us"), on="meter_id")
+        .with_columns(bound_wh=ceil_div_expr(watt_seconds, 100 * 3_600))
+    )
+
+
 def _zone_balance(rows: pl.DataFrame, meters: pl.DataFrame, epochs: Sequence[int]) -> list[Verdict]:
-    ratings = meters.select("meter_id", "rating_w")
     zones = (
-        rows.filter(pl.col("epoch").is_in(epochs))
-        .join(ratings, on="meter_id")
+        _bounded(rows, meters, epochs)
         .group_by("epoch", "zone_id")
-        .agg(
-            pl.sum("production_wh", "consumption_wh"),
-            # one meter may exceed its rating a little, a whole zone at once may not
-            bound_wh=ceil_div_expr(pl.col("rating_w").sum(), EPOCHS_PER_HOUR),
-        )
+        .agg(pl.sum("production_wh", "consumption_wh", "bound_wh"))
     )
     failing = zones.filter(pl.max_horizontal("production_wh", "consumption_wh") > pl.col("bound_wh"))
     sums = {row[0]: row[1:] for row in zones.group_by("epoch").agg(pl.sum("production_wh", "consumption_wh")).rows()}
@@ -124,16 +138,14 @@ def _zone_balance(rows: pl.DataFrame, meters: pl.DataFrame, epochs: Sequence[int
         epochs,
         failing.sort("epoch", "zone_id"),
         lambda epoch: "produced {} Wh, consumed {} Wh".format(*sums.get(epoch, (0, 0))),
-        "a zone whose meters all together run above their ratings; check the zone's readings for a unit mistake",
+        "a zone whose meters all together run above what their ratings allow; check the zone's readings for a unit "
+        "mistake",
     )
 
 
 def _rating(rows: pl.DataFrame, meters: pl.DataFrame, epochs: Sequence[int]) -> list[Verdict]:
-    bound = ceil_div_expr(pl.col("rating_w") * OVER_RATING_PERCENT, 100 * EPOCHS_PER_HOUR)
     failing = (
-        rows.filter(pl.col("epoch").is_in(epochs))
-        .join(meters.select("meter_id", "rating_w"), on="meter_id")
-        .with_columns(bound_wh=bound)
+        _bounded(rows, meters, epochs)
         .filter(pl.max_horizontal("production_wh", "consumption_wh") > pl.col("bound_wh"))
         .select("epoch", "meter_id", "rating_w", "production_wh", "consumption_wh", "bound_wh")
     )

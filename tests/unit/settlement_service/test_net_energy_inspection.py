@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from gridtokenx_pipelines.epochs import start_us
 from gridtokenx_pipelines.settlement_service.inspections import net_energy
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed, first_failed_epoch
 
@@ -41,6 +42,7 @@ METER = {
     "first_epoch": EPOCH,
     "baseline_production_wh": 1_000,
     "baseline_consumption_wh": 500,
+    "baseline_timestamp_us": start_us(EPOCH),
 }
 
 
@@ -93,14 +95,34 @@ def test_an_estimate_replaces_the_missing_row_it_continues() -> None:
     assert judge([missing, estimated, NEXT]) == {}
 
 
-def test_a_meter_above_its_rating_fails_rating_and_a_zone_above_all_ratings_fails_balance() -> None:
+def producing(wh: int, first: dict[str, object] = ROW) -> list[dict[str, object]]:
+    """Two epochs, the later one with `wh` produced."""
+    end = 1_300 + wh
+    return [first, NEXT | {"production_end_wh": end, "production_wh": wh, "net_wh": wh - 100}]
+
+
+def test_a_meter_is_held_to_what_its_readings_were_accepted_with() -> None:
+    # 1.1 × 4 000 W over 15 minutes and the 60 s that the reading at the start may lie before it: 1 173⅓ Wh
+    assert judge(producing(1_174)) == {}
+    over = judge(producing(1_175))
+    assert set(over) == {(net_energy.RATING, EPOCH + 1), (net_energy.ZONE_BALANCE, EPOCH + 1)}
+    other = METER | {"meter_id": "MEA-002"}
+    idle = [row | {"meter_id": "MEA-002"} for row in (ROW, NEXT)]
+    assert set(judge([*producing(1_175), *idle], [METER, other])) == {(net_energy.RATING, EPOCH + 1)}
+
+
+def test_the_first_epoch_holds_what_came_since_the_baseline() -> None:
     burst = ROW | {"production_end_wh": 2_101, "production_wh": 1_101, "net_wh": 1_051}
     follow = NEXT | {"production_start_wh": 2_101, "production_end_wh": 2_101}
     assert set(judge([burst, follow])) == {(net_energy.RATING, EPOCH), (net_energy.ZONE_BALANCE, EPOCH)}
-    tolerated = ROW | {"production_end_wh": 2_100, "production_wh": 1_100, "net_wh": 1_050}
-    follow = NEXT | {"production_start_wh": 2_100, "production_end_wh": 2_100}
-    other = METER | {"meter_id": "MEA-002", "first_epoch": EPOCH + 2}
-    assert set(judge([tolerated, follow], [METER, other])) == {(net_energy.ZONE_BALANCE, EPOCH)}
+    earlier = METER | {"baseline_timestamp_us": start_us(EPOCH) - 1_000_000}
+    assert judge([burst, follow], [earlier]) == {}
+
+
+def test_a_late_row_may_hold_the_energy_of_epochs_closed_for_good() -> None:
+    first, much = producing(9_000)
+    missing = NEXT | {"missing": True, "production_wh": 0, "consumption_wh": 0, "net_wh": 0}
+    assert judge([first, missing, much | {"revision": 1}]) == {}
 
 
 def test_the_first_failed_epoch_is_what_must_wait() -> None:
