@@ -19,7 +19,7 @@ import polars as pl
 from sqlalchemy import Connection
 
 from gridtokenx_pipelines.epochs import key_of
-from gridtokenx_pipelines.market.book import build_book
+from gridtokenx_pipelines.market.book import Book, build_book
 from gridtokenx_pipelines.market.clearing import ClearingResult, clear
 from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
 from gridtokenx_pipelines.market.roots import book_rows, merkle_root, result_rows
@@ -162,18 +162,18 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         fingerprint=fingerprint(services),
         cleared_at=datetime.now(UTC),
     )
-    _commit(inputs, row, result)
+    _commit(inputs, row, built, result)
     outcome.results.append(report_of_result(row, result, changed=True))
     return True
 
 
-def _commit(inputs: _Inputs, row: store.EpochRow, result: ClearingResult) -> None:
+def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingResult) -> None:
     services, connection, epoch, rows, state = inputs
     frames = store.ClearingFrames(
         fills=result.fills, order_matches=result.matches, zone_results=result.zones, flows=result.flows
     )
     store.write_clearing(connection, row, frames)
-    orders.conclude(connection, epoch, result.fills)
+    orders.conclude(connection, epoch, result.fills, book.rejected)
     initial = book_initial(
         seq=state.seq,
         epoch=epoch,

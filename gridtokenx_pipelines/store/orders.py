@@ -48,12 +48,12 @@ def cancel(connection: Connection, key: tuple[str, int, int], cancelled_at_us: i
 
 
 def orders_of(connection: Connection, epoch: int) -> pl.DataFrame:
-    """Admitted orders of an epoch, by id and wallet: neither cancelled nor rejected (also after it cleared)."""
+    """Orders of an epoch that intake admitted, by id and wallet, without cancelled ones: what its book is made from."""
     return read_frame(
         connection,
         "SELECT order_id, wallet, zone_id, meter_id, side, energy_wh, limit_uthb_per_kwh, epoch, nonce, placed_at_us, "
         "certificate_id, is_mandate, broker_us FROM orders WHERE epoch = :epoch "
-        "AND status NOT IN ('cancelled', 'rejected') ORDER BY order_id, wallet",
+        "AND status <> 'cancelled' ORDER BY order_id, wallet",
         {"epoch": epoch},
         ORDERS,
     )
@@ -74,20 +74,28 @@ def signed_orders(connection: Connection, epoch: int) -> tuple[SignedOrder, ...]
     )
 
 
-def conclude(connection: Connection, epoch: int, fills: pl.DataFrame) -> None:
-    """After clearing: orders of the epoch become filled, partly filled or expired, by what `fills` says."""
+def conclude(connection: Connection, epoch: int, fills: pl.DataFrame, rejected: pl.DataFrame) -> None:
+    """After clearing: orders of the epoch become filled, partly filled or expired, or rejected by the book.
+
+    `fills` as cleared; `rejected` as the book gives them, with their reason; mandates' orders, in either, have no row.
+    """
     connection.exec_driver_sql(
-        "CREATE TEMP TABLE IF NOT EXISTS filled (order_id BYTEA, wallet TEXT, filled_wh BIGINT) ON COMMIT DROP"
+        "CREATE TEMP TABLE IF NOT EXISTS concluded (order_id BYTEA, wallet TEXT, nonce BIGINT, filled_wh BIGINT, "
+        "reason TEXT) ON COMMIT DROP"
     )
-    connection.exec_driver_sql("TRUNCATE filled")
-    copy_in(connection, "filled", fills.select("order_id", "wallet", "filled_wh"))
+    connection.exec_driver_sql("TRUNCATE concluded")
+    copy_in(connection, "concluded", fills.select("order_id", "wallet", "filled_wh"))
+    own = rejected.filter(~pl.col("is_mandate"))
+    copy_in(connection, "concluded", own.select("order_id", "wallet", "nonce", "reason"))
     connection.execute(
         text(
-            "UPDATE orders o SET status = CASE WHEN f.filled_wh IS NULL THEN 'expired' "
-            "WHEN f.filled_wh >= o.energy_wh THEN 'filled' ELSE 'partly_filled' END "
-            "FROM orders mine LEFT JOIN filled f USING (order_id, wallet) "
+            "UPDATE orders o SET reason = c.reason, status = CASE WHEN c.reason IS NOT NULL THEN 'rejected' "
+            "WHEN c.filled_wh IS NULL THEN 'expired' WHEN c.filled_wh >= o.energy_wh THEN 'filled' "
+            "ELSE 'partly_filled' END "
+            "FROM orders mine LEFT JOIN concluded c ON (c.wallet, c.order_id) = (mine.wallet, mine.order_id) "
+            "AND coalesce(c.nonce, mine.nonce) = mine.nonce "
             "WHERE (o.wallet, o.epoch, o.nonce) = (mine.wallet, mine.epoch, mine.nonce) "
-            "AND o.epoch = :epoch AND o.status NOT IN ('cancelled', 'rejected')"
+            "AND o.epoch = :epoch AND o.status <> 'cancelled'"
         ),
         {"epoch": epoch},
     )

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
-from gridtokenx_pipelines.market.frames import FILLS, FLOWS, MATCHES, ORDERS, ZONES
+from gridtokenx_pipelines.market.frames import BOOK_REJECTED, FILLS, FLOWS, MATCHES, ORDERS, ZONES
 from gridtokenx_pipelines.settlement.batches import SignedOrder
 from gridtokenx_pipelines.store import audit, clearing, energy, orders, participants, progress
 from gridtokenx_pipelines.store.postgres import engine
@@ -133,14 +133,15 @@ def test_orders_are_kept_once_cancelled_in_time_and_concluded_by_their_fills(sto
     rows = pl.DataFrame([order(number) for number in range(1, 6)], schema=ORDERS).with_columns(
         pl.lit(b"message").alias("message"),
         pl.lit(b"signature").alias("signature"),
-        pl.Series("status", ["pending"] * 4 + ["rejected"]),
+        pl.lit("pending").alias("status"),
     )
+    refused = rows.select(*ORDERS).tail(1).with_columns(reason_code=pl.lit(40), reason=pl.lit("meter_missing"))
     fills = pl.DataFrame([fill(1, 100), fill(2, 40)], schema=FILLS)
     with store.begin() as connection:
         assert [orders.save_orders(connection, rows) for _ in range(2)] == [5, 0]
         assert [orders.cancel(connection, ("w", EPOCH, number), 3) for number in (4, 4, 9)] == [True, False, False]
         book = orders.orders_of(connection, EPOCH)
-        assert book.equals(rows.head(3).select(*ORDERS))
+        assert book.equals(rows[[0, 1, 2, 4]].select(*ORDERS))
         clearing.write_clearing(
             connection,
             clearing.EpochRow(epoch=EPOCH, status="cleared"),
@@ -151,9 +152,12 @@ def test_orders_are_kept_once_cancelled_in_time_and_concluded_by_their_fills(sto
                 flows=pl.DataFrame(schema=FLOWS),
             ),
         )
-        orders.conclude(connection, EPOCH, fills)
-        statuses = connection.execute(text("SELECT status FROM orders ORDER BY order_id")).scalars().all()
-        assert statuses == ["filled", "partly_filled", "expired", "cancelled", "rejected"]
+        orders.conclude(connection, EPOCH, fills, refused)
+        statuses = connection.execute(text("SELECT status, reason FROM orders ORDER BY order_id")).fetchall()
+        assert [tuple(row) for row in statuses] == [
+            *[(status, None) for status in ("filled", "partly_filled", "expired", "cancelled")],
+            ("rejected", "meter_missing"),
+        ]
         assert orders.orders_of(connection, EPOCH).equals(book)
         signed = SignedOrder(wallet="w", message=b"message", signature=b"signature")
         assert orders.signed_orders(connection, EPOCH) == (signed, signed)
@@ -186,7 +190,7 @@ def test_a_copied_order_id_and_one_used_again_shadow_nobody(store):
                 fills=fills, **{name: pl.DataFrame(schema=schema) for name, schema in frames.items()}
             ),
         )
-        orders.conclude(connection, EPOCH, fills)
+        orders.conclude(connection, EPOCH, fills, pl.DataFrame(schema=BOOK_REJECTED))
         found = connection.execute(text("SELECT wallet, epoch - :epoch, nonce, status FROM orders"), {"epoch": EPOCH})
         assert sorted(map(tuple, found)) == [
             ("stranger", 0, 1, "expired"),
