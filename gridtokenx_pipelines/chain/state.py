@@ -20,7 +20,7 @@ from gridtokenx_pipelines.chain.idl import AccountLayout, Program
 from gridtokenx_pipelines.chain.layout import IdlError
 from gridtokenx_pipelines.market.base58 import encode as b58
 
-MARKET_FIELDS_LEFT_OUT = frozenset({"grid_mint", "thbc_mint", "grid_vault", "thbc_vault", "bump"})
+MARKET_FIELDS_LEFT_OUT = frozenset({"grid_mint", "thbc_mint", "grid_vault", "thbc_vault", "bump", "prices"})
 
 
 class Supplies(msgspec.Struct, frozen=True):

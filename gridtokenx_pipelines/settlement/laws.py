@@ -34,6 +34,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     minted_wh: int
     burned_wh: int
     grid_held_wh: int
+    grid_outside_wh: int = 0  # withdrawn from the vault, less what was deposited again
     net_wh: int
     deficit_wh: int
     traded_wh: int
@@ -68,7 +69,7 @@ def laws_from_sums(sums: Sums) -> tuple[Law, ...]:
     charges = sums.proceeds_uthb + earned
     bills = sums.billed_uthb + sums.returned_uthb - sums.refund_uthb
     return (
-        Law("1 minted − burned = GRID held", sums.minted_wh - sums.burned_wh, sums.grid_held_wh),
+        Law("1 minted − burned = GRID held", sums.minted_wh - sums.burned_wh, sums.grid_held_wh + sums.grid_outside_wh),
         Law("2 Σ net = minted − deficit", sums.net_wh, sums.minted_wh - sums.deficit_wh),
         Law("3 Σ traded = −lost", sums.traded_wh, -sums.lost_wh),
         Law("4 burned = deficit − residual + lost", sums.burned_wh, sums.deficit_wh - sums.residual_wh + sums.lost_wh),
@@ -166,6 +167,7 @@ def sums_from_chain(
         minted_wh=meters["minted_wh"],
         burned_wh=market["burned_wh"],
         grid_held_wh=traders["grid_wh"] + market["supplier_grid_wh"],
+        grid_outside_wh=market["withdrawn_grid_wh"] - market["deposited_grid_wh"],
         net_wh=market["net_wh"],
         deficit_wh=meters["deficit_wh"],
         traded_wh=market["traded_wh"],

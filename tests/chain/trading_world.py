@@ -46,6 +46,11 @@ class Household:
     def cash(self) -> Pubkey:
         return Pubkey.find_program_address([b"cash", bytes(self.wallet.pubkey())], addresses.SYSTEM_PROGRAM)[0]
 
+    @property
+    def energy(self) -> Pubkey:
+        """The wallet's GRID account, outside the market."""
+        return Pubkey.find_program_address([b"energy", bytes(self.wallet.pubkey())], addresses.SYSTEM_PROGRAM)[0]
+
 
 @dataclass
 class Zone:
@@ -197,6 +202,25 @@ class World(Chain):
         named = {"wallet": home.wallet.pubkey(), "trader": home.trader, "source": home.cash}
         return self.call("trading", "deposit", named, signers=[home.wallet], amount=amount)
 
+    def request(self, home: Household, thbc: int = 0, grid: int = 0, wallet: Keypair | None = None) -> Receipt:
+        signer = wallet or home.wallet
+        named = {"wallet": signer.pubkey(), "trader": home.trader}
+        return self.call("trading", "request_withdrawal", named, signers=[signer], thbc=thbc, grid=grid)
+
+    def withdraw(self, home: Household, wallet: Keypair | None = None, **changed: Pubkey) -> Receipt:
+        """Pays the request into the wallet's token accounts, which are there; accounts may be changed."""
+        for address, mint in ((home.cash, addresses.thbc_mint()), (home.energy, addresses.grid_mint())):
+            if self.svm.get_account(address) is None:
+                self.plant_token_account(address, mint, home.wallet.pubkey())
+        signer = wallet or home.wallet
+        named = {"wallet": signer.pubkey(), "trader": home.trader}
+        named |= {"thbc_destination": home.cash, "grid_destination": home.energy}
+        return self.call("trading", "withdraw", named | changed, signers=[signer])
+
+    def deposit_grid(self, home: Household, amount: int, **changed: Pubkey) -> Receipt:
+        named = {"wallet": home.wallet.pubkey(), "trader": home.trader, "source": home.energy}
+        return self.call("trading", "deposit_grid", named | changed, signers=[home.wallet], amount=amount)
+
     def fund(self, home: Household, account: int, amount: int) -> Receipt:
         self.give(home, amount)
         named = {"funder": home.wallet.pubkey(), "source": home.cash}
@@ -341,8 +365,9 @@ class World(Chain):
         registry = self.read("registry", "Registry", addresses.registry())
         supply = int.from_bytes(self.svm.get_account(addresses.grid_mint()).data[36:44], "little")
         assert (m["traders_grid_wh"], m["traders_thbc_uthb"], m["traders_debt_uthb"]) == (grid, thbc, debt)
-        assert m["minted_wh"] - m["burned_wh"] == grid + m["supplier_grid_wh"] == supply
-        assert self.token_amount(addresses.grid_vault()) == supply
+        outside = m["withdrawn_grid_wh"] - m["deposited_grid_wh"]
+        assert m["minted_wh"] - m["burned_wh"] == grid + m["supplier_grid_wh"] + outside == supply
+        assert self.token_amount(addresses.grid_vault()) == supply - outside
         assert (m["minted_wh"], m["deficit_wh"]) == (registry["minted_wh"], registry["deficit_wh"])
         assert m["net_wh"] == m["minted_wh"] - m["deficit_wh"]
         assert m["net_wh"] == registry["production_wh"] - registry["consumption_wh"]
@@ -352,7 +377,8 @@ class World(Chain):
         assert m["cost_uthb"] == charges + m["rent_uthb"]
         assert m["billed_uthb"] + m["returned_uthb"] == m["paid_uthb"] + m["debt_repaid_uthb"] + debt
         own = m["supplier_thbc_uthb"] + m["platform_thbc_uthb"] + m["grid_operator_thbc_uthb"]
-        assert self.token_amount(addresses.thbc_vault()) == thbc + own == m["deposited_uthb"] + m["funded_uthb"]
+        paid_in = m["deposited_uthb"] + m["funded_uthb"] - m["withdrawn_uthb"]
+        assert self.token_amount(addresses.thbc_vault()) == thbc + own == paid_in
 
 
 def ed25519(public_key: bytes, signature: bytes, message: bytes) -> Instruction:

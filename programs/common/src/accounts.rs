@@ -9,7 +9,8 @@
 //! Seeds: a singleton's address is compared with its constant. Any other state account is not derived again: only its owner
 //! program writes that discriminator, it does so once, in the creating instruction, at the derived address, and the account's
 //! fields hold the seeds; so comparing the fields binds the address. The same account given twice: no instruction loads two
-//! accounts of one type mutably at a time, and types differ in their discriminator, so two references never overlap.
+//! accounts of one type mutably at a time (but trading's `match_order`, which compares their addresses first), and types differ in
+//! their discriminator, so two references never overlap.
 
 use core::{
     marker::PhantomData,

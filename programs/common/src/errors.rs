@@ -198,6 +198,30 @@ errors! {
     CreditAboveMinted = 6537,
     /// More Wh are reversed or billed again than the corrected meters can have moved at their ratings.
     ShiftAboveRating = 6538,
+    /// A withdrawal is requested already; it must be paid first.
+    WithdrawalPending = 6539,
+    /// No withdrawal is requested.
+    NoWithdrawal = 6540,
+    /// Not every epoch that had begun at the request is settled yet.
+    WithdrawalTooEarly = 6541,
+    /// A run with an entry of this trader is not finalised yet.
+    RunNotFinalised = 6542,
+    /// An order on chain names an epoch that has not begun, at most 7 days ahead.
+    OrderEpochOutOfRange = 6543,
+    /// A wallet has one side per epoch, and does not trade with itself.
+    SelfTrade = 6544,
+    /// The slot holds no order placed on chain whose epoch has not begun.
+    NoSuchOrder = 6545,
+    /// The market is not in continuous trading, or an auction's epoch is not settled yet.
+    NotContinuous = 6546,
+    /// Continuous trading is halted until the authority resumes it.
+    MarketHalted = 6547,
+    /// The two orders don't cross, lie in different zones, or nothing of them is covered.
+    NotMatchable = 6548,
+    /// The epoch or run may not be voided yet, or at all.
+    NotVoidable = 6549,
+    /// The horizon of resettlement is not over.
+    HorizonNotOver = 6550,
 }
 
 impl From<Error> for ProgramError {

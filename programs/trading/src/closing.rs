@@ -170,8 +170,9 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
         shift(total, term, Error::SumOverflow)?;
     }
     // The totals close too: tokens minted − burned are what the accounts hold, and everything burned was deficit or lost.
+    // What was withdrawn is held outside.
     let held = market.traders_grid_wh + market.supplier_grid_wh;
-    if market.minted_wh != market.burned_wh + held {
+    if market.minted_wh + market.deposited_grid_wh != market.burned_wh + held + market.withdrawn_grid_wh {
         return Err(Error::LawBroken);
     }
     Ok(to_burn)

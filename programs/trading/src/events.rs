@@ -14,6 +14,12 @@ common::events! {
     pub struct TraderOpened { pub trader: Address, pub owner: Address, pub zone: u16, }
     /// THBC went into a trader's balance; `repaid_uthb` of it paid debt.
     pub struct Deposited { pub trader: Address, pub amount_uthb: MicroThb, pub repaid_uthb: MicroThb, }
+    /// GRID that had been withdrawn came back into a trader's balance.
+    pub struct GridDeposited { pub trader: Address, pub energy_wh: Wh, }
+    /// A trader asked for these amounts; they cover nothing after this epoch.
+    pub struct WithdrawalRequested { pub epoch: u32, pub amount_uthb: MicroThb, pub energy_wh: Wh, }
+    /// A requested withdrawal was paid: what was asked for, as far as it was still there.
+    pub struct Withdrawn { pub trader: Address, pub amount_uthb: MicroThb, pub energy_wh: Wh, }
     /// THBC went into a market account.
     pub struct AccountFunded { pub account: u8, pub amount_uthb: MicroThb, }
     /// An epoch is open with the rates in force.
@@ -24,6 +30,29 @@ common::events! {
     pub struct MandateRevoked { pub end_epoch: u32, }
     /// A signed order is recorded.
     pub struct OrderRecorded { pub epoch: u32, pub nonce: u64, pub side: u8, pub limit: PriceUthb, pub energy_wh: u32, }
+    /// An order was placed on chain; `energy_wh` was added to the slot.
+    pub struct OrderPlaced { pub number: u64, pub slot: u8, pub epoch: u32, pub side: u8, pub limit: PriceUthb, pub energy_wh: u32, }
+    /// An order on chain was taken back.
+    pub struct OrderCancelled { pub number: u64, pub slot: u8, pub energy_wh: u32, }
+    /// Two orders on chain traded. The seller got cost − wheeling − fee, of which `repaid_uthb` paid debt.
+    pub struct EnergyTraded {
+        pub buyer: Address,
+        pub seller: Address,
+        pub buy_number: u64,
+        pub sell_number: u64,
+        pub energy_wh: Wh,
+        pub price: PriceUthb,
+        pub cost_uthb: MicroThb,
+        pub fee_uthb: MicroThb,
+        pub wheeling_uthb: MicroThb,
+        pub repaid_uthb: MicroThb,
+    }
+    /// Continuous trading halted: this price lies more than 10 % away from one of the minute before.
+    pub struct MarketHalted { pub price: PriceUthb, }
+    /// Continuous trading goes on.
+    pub struct MarketResumed { pub settled_through: u32, }
+    /// Epochs from one to before another are without auctions.
+    pub struct ContinuousSet { pub from_epoch: u32, pub end_epoch: u32, pub wheeling: PriceUthb, }
     /// A run's header is committed.
     pub struct RunCommitted { pub epoch: u32, pub run: u16, pub kind: u8, pub run_seq: u64, pub flags: u16, pub trading_batches: u16, }
     /// A run is final; its sums are in the epoch account until the next run is committed.

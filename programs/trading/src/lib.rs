@@ -2,12 +2,13 @@
 //!
 //! Here: `["market"]`, the vaults, `["trader", wallet]`, `["epoch", number]`. All money is computed here, from net and traded Wh
 //! that an attested root commits to. Not here: metering and minting (registry), tokens (energy-token), who attests (oracle).
-//! The accounts live in `common::state::trading`, since the registry and governance read them. `settlement`, `closing`, `header`,
+//! The accounts live in `common::state::trading`, since the registry and governance read them. `settlement`, `closing`, `continuous`, `header`,
 //! `orders`, `mandates` and `calendar` are pure; `instructions` is one file an instruction.
 #![cfg_attr(any(target_os = "solana", target_arch = "bpf"), no_std)]
 
 pub mod calendar;
 pub mod closing;
+pub mod continuous;
 pub mod events;
 pub mod header;
 pub mod instructions;
@@ -44,6 +45,26 @@ common::instructions! {
     /// Puts THBC into the trader's balance, debt first.
     deposit(amount: "u64")
         [wallet: "s", trader: "w", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];
+    /// Puts GRID that was withdrawn before back into the trader's balance.
+    deposit_grid(amount: "u64")
+        [wallet: "s", trader: "w", market: "w", source: "w", grid_vault: "w", grid_mint: "", token_program: "", governance: ""];
+    /// Asks for THBC and GRID: they leave cover from the next epoch that has not begun. One request at a time.
+    request_withdrawal(thbc: "u64", grid: "u64") [wallet: "s", trader: "w", market: "", governance: ""];
+    /// Pays the requested withdrawal, as far as it is still there, once every epoch begun at the request is settled or voided.
+    withdraw()
+        [wallet: "s", trader: "w", market: "w", thbc_vault: "w", grid_vault: "w", thbc_destination: "w", grid_destination: "w",
+         thbc_mint: "", grid_mint: "", token_program: "", governance: ""];
+    /// Places an order on chain for an epoch that has not begun; two slots stay free. side: 0 buy, 1 sell.
+    create_order(epoch: "u32", side: "u8", limit: "u32", energy_wh: "u32")
+        [wallet: "s", trader: "w", market: "w", governance: ""];
+    /// Takes an order on chain back, until its epoch begins.
+    cancel_order(slot: "u8") [wallet: "s", trader: "w", market: "", governance: ""];
+    /// Trades two orders on chain at the resting one's price, by anyone; a price that breaks the bound halts the market instead.
+    match_order(buy_slot: "u8", sell_slot: "u8") [buyer: "w", seller: "w", market: "w", governance: ""];
+    /// Continuous matching instead of auctions (1) or back (0), from the next epoch that has not begun.
+    set_continuous(on: "u8", wheeling: "u32") [authority: "s", market: "w", governance: ""];
+    /// Ends a halt of continuous trading and clears its history of prices.
+    resume_market() [authority: "s", market: "w", governance: ""];
     /// Stores a mandate that acts from the next epoch that has not begun; price 0: does not sell or buy by mandate.
     set_mandate(sell_min: "u32", buy_max: "u32", max_wh: "u32", expiry_epoch: "u32", buy_back: "u8")
         [wallet: "s", trader: "w", market: "", governance: ""];

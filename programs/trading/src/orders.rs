@@ -6,7 +6,7 @@ use common::{
     require,
     state::{
         governance::PRICE_TICK,
-        trading::{Slot, Trader, SIDE_SELL},
+        trading::{Slot, Trader, SIDE_SELL, SLOT_PLACED, SLOT_RECORDED},
     },
     Address, Error, ProgramError,
 };
@@ -103,15 +103,16 @@ pub fn use_nonce(trader: &mut Trader, epoch: u32, nonce: u64) -> Result<(), Erro
 }
 
 /// Adds an order's Wh to the slots: equal (epoch, side, limit) add up; a free slot, or one of an epoch before this one (settled, since
-/// this one is next), is taken; else it merges with the nearest limit of its epoch and side at the stricter of both. A recorded
-/// order was filled, so both limits hold at this epoch's price and merging forbids nothing. `NoSlot` if nothing fits.
+/// this one is next), is taken; else it merges with the nearest recorded limit of its epoch and side at the stricter of both. A
+/// recorded order was filled, so both limits hold at this epoch's price and merging forbids nothing; one placed on chain may not
+/// have been, so nothing merges with it: two slots are left free of those. `NoSlot` if nothing fits.
 pub fn add_to_slots(trader: &mut Trader, order: &Order) -> Result<(), Error> {
     let mut free = None;
     let mut nearest: Option<(u32, usize)> = None;
     for (index, slot) in trader.slots.iter_mut().enumerate() {
         if slot.used == 0 || slot.epoch < order.epoch {
             free = free.or(Some(index));
-        } else if slot.epoch == order.epoch && slot.side == order.side {
+        } else if slot.used == SLOT_RECORDED && slot.epoch == order.epoch && slot.side == order.side {
             let distance = slot.limit.0.abs_diff(order.limit.0);
             if distance == 0 {
                 slot.energy_wh = slot
@@ -131,9 +132,10 @@ pub fn add_to_slots(trader: &mut Trader, order: &Order) -> Result<(), Error> {
             limit: order.limit,
             energy_wh: order.energy_wh,
             side: order.side,
-            used: 1,
+            used: SLOT_RECORDED,
             _pad: 0,
         };
+        trader.placed[index] = 0;
         return Ok(());
     }
     let (_, index) = nearest.ok_or(Error::NoSlot)?;
@@ -148,4 +150,57 @@ pub fn add_to_slots(trader: &mut Trader, order: &Order) -> Result<(), Error> {
         .checked_add(order.energy_wh)
         .ok_or(Error::BalanceOverflow)?;
     Ok(())
+}
+
+/// Slots that stay free of orders placed on chain, for recorded ones.
+pub const FREE_SLOTS: usize = 2;
+
+/// An order placed on chain.
+pub struct Placed {
+    pub epoch: u32,
+    pub side: u8,
+    pub limit: PriceUthb,
+    pub energy_wh: u32,
+    pub number: u64,
+}
+
+/// Puts an order into a slot and returns which: added to an equal one, or in one that is free or settled. Errors: `SelfTrade` where
+/// an order of the epoch is on the other side, `NoSlot` where fewer than two would stay free, `InvalidOrder` above 1 000 kWh in one.
+pub fn place(trader: &mut Trader, order: &Placed, settled_through: u32) -> Result<u8, Error> {
+    let (mut free, mut equal, mut spare) = (None, None, 0);
+    for (index, slot) in trader.slots.iter().enumerate() {
+        if slot.used == 0 || slot.epoch <= settled_through {
+            free = Some(index);
+            spare += 1;
+        } else if slot.epoch == order.epoch {
+            if slot.side != order.side {
+                return Err(Error::SelfTrade);
+            }
+            if slot.used == SLOT_PLACED && slot.limit == order.limit {
+                equal = Some(index);
+            }
+        }
+    }
+    let mut energy_wh = order.energy_wh;
+    let index = match (equal, free) {
+        (Some(index), _) => {
+            energy_wh += trader.slots[index].energy_wh;
+            if energy_wh > MAX_ORDER_WH {
+                return Err(Error::InvalidOrder);
+            }
+            index
+        }
+        (None, Some(index)) if spare > FREE_SLOTS => index,
+        _ => return Err(Error::NoSlot),
+    };
+    trader.slots[index] = Slot {
+        epoch: order.epoch,
+        limit: order.limit,
+        energy_wh,
+        side: order.side,
+        used: SLOT_PLACED,
+        _pad: 0,
+    };
+    trader.placed[index] = order.number;
+    Ok(index as u8)
 }

@@ -1,7 +1,7 @@
 //! The committed IDL is what the code says.
 use common::{
     idl, ids,
-    state::trading::{Epoch, Mandate, Market, RunSums, Slot, Trader, ZonePrice},
+    state::trading::{Epoch, Mandate, Market, PriceSecond, RunSums, Slot, Trader, ZonePrice},
 };
 
 #[test]
@@ -11,6 +11,7 @@ fn the_committed_idl_is_what_the_code_says() {
         idl::account::<Trader>(),
         idl::account::<Epoch>(),
         idl::plain::<Mandate>(),
+        idl::plain::<PriceSecond>(),
         idl::plain::<Slot>(),
         idl::plain::<ZonePrice>(),
         idl::plain::<RunSums>(),

@@ -8,7 +8,7 @@ from gridtokenx_pipelines.settlement.laws import laws_from_sums, sums_from_chain
 
 
 def test_chain_sums_name_every_law_that_does_not_close():
-    names = ("minted", "burned", "net", "traded", "lost", "residual")
+    names = ("minted", "burned", "net", "traded", "lost", "residual", "withdrawn_grid", "deposited_grid")
     market = dict.fromkeys([f"{name}_wh" for name in names], 0) | dict.fromkeys(
         [
             *("cost_uthb", "proceeds_uthb", "fee_uthb", "zone_wheeling_uthb", "link_wheeling_uthb", "rent_uthb"),
@@ -30,6 +30,8 @@ def test_chain_sums_name_every_law_that_does_not_close():
         return [law.law.split()[0] for law in laws_from_sums(sums_from_chain(**changed)) if law.difference]
 
     assert broken("traders", "grid_wh") == ["1", "8"]
+    assert broken("market", "withdrawn_grid_wh") == ["1"]
+    assert broken("market", "deposited_grid_wh") == ["1"]
     assert broken("meters", "minted_wh") == ["1", "2", "9"]
     assert broken("market", "lost_wh") == ["3", "4"]
     assert broken("market", "cost_uthb") == ["5"]

@@ -11,12 +11,19 @@ use pinocchio::{
 };
 
 use crate::{
-    account, ids, layout,
+    account,
+    errors::Error,
+    ids, layout,
     quantities::{MicroThb, PriceUthb, Wh},
 };
 
 /// Order slots of a trader.
 pub const SLOTS: usize = 8;
+/// `Slot::used`.
+pub const SLOT_RECORDED: u8 = 1;
+pub const SLOT_PLACED: u8 = 2;
+/// Seconds kept of the continuous market's prices: a minute and the present second fit.
+pub const PRICE_SECONDS: usize = 64;
 /// Zones 1 … 63; index 0 is unused.
 pub const ZONES: usize = 64;
 /// Bytes of the batch bitmap: one bit per leaf index of a run.
@@ -105,6 +112,32 @@ layout! {
         /// Deposits of traders, and funds put into the market accounts.
         pub deposited_uthb: MicroThb,
         pub funded_uthb: MicroThb,
+        /// Left the vaults by withdrawals, gross; GRID deposited again comes back out of it.
+        pub withdrawn_uthb: MicroThb,
+        pub withdrawn_grid_wh: Wh,
+        pub deposited_grid_wh: Wh,
+        /// Orders ever placed on chain: the number of an order is its place in arrival order.
+        pub order_seq: u64,
+        /// Traded by matching, bought and sold alike.
+        pub matched_wh: Wh,
+        /// Epochs `from ≤ e < end` have no auction; in them orders on chain are matched continuously, at this wheeling.
+        pub continuous_from: u32,
+        pub continuous_end: u32,
+        pub continuous_wheeling: PriceUthb,
+        /// Epochs at or below it may be voided at once: they were over when an epoch before them was voided.
+        pub void_through: u32,
+        /// Continuous trading is halted until the authority resumes it.
+        pub halted: u8,
+        pub _pad1: [u8; 7],
+        /// Lowest and highest price matched in each second of the last minute, at index second mod 64.
+        pub prices: [PriceSecond; PRICE_SECONDS],
+    }
+
+    /// Prices matched in one second of the chain's clock; `at` in Unix seconds, 0: none yet.
+    pub struct PriceSecond {
+        pub at: u32,
+        pub low: PriceUthb,
+        pub high: PriceUthb,
     }
 
     /// A standing instruction; acts in epochs `effective_epoch ≤ e < end_epoch`. Not set: effective u32::MAX, end 0.
@@ -129,6 +162,7 @@ layout! {
         pub limit: PriceUthb,
         pub energy_wh: u32,
         pub side: u8,
+        /// 0 free, 1 recorded (signed and filled), 2 placed on chain.
         pub used: u8,
         pub _pad: u16,
     }
@@ -152,6 +186,14 @@ layout! {
         pub next: Mandate,
         pub slots: [Slot; SLOTS],
         pub event_seq: u64,
+        /// A requested withdrawal: it covers no order of an epoch after `pending_epoch`, the last one that had begun.
+        pub pending_uthb: MicroThb,
+        pub pending_grid_wh: Wh,
+        pub pending_epoch: u32,
+        pub pending: u8,
+        pub _pad1: [u8; 3],
+        /// Numbers of the orders in the slots that were placed on chain; adding to one gives it a new number.
+        pub placed: [u64; SLOTS],
     }
 
     /// Price and wheeling of a zone, µTHB/kWh; price 0: no price, no trades.
@@ -242,7 +284,7 @@ macro_rules! zero_default {
         }
     })*};
 }
-zero_default!(Market, Slot, Trader, ZonePrice, RunSums, Epoch);
+zero_default!(Market, PriceSecond, Slot, Trader, ZonePrice, RunSums, Epoch);
 
 /// Balances stay below it, so that adding an entry's amounts (below 2⁵⁵) can't wrap and one look at the sign suffices.
 pub const BALANCE_LIMIT: u64 = 1 << 63;
@@ -260,6 +302,38 @@ impl Market {
             return Ok(self.last_opened);
         }
         Ok(clock_epoch(&Clock::get()?).max(self.last_opened))
+    }
+
+    /// Whether an epoch has no auction.
+    #[inline(always)]
+    pub fn is_continuous(&self, epoch: u32) -> bool {
+        self.continuous_from <= epoch && epoch < self.continuous_end
+    }
+
+    /// Whether orders on chain may be matched: every epoch with an auction before is settled, and none has begun after.
+    #[inline(always)]
+    pub fn trades_continuously(&self, last_begun: u32) -> bool {
+        self.continuous_from <= self.settled_through + 1 && last_begun < self.continuous_end
+    }
+}
+
+impl Trader {
+    /// `RunNotFinalised` while a run that has this trader's entry is not finalised: the market's totals don't have it yet.
+    #[inline(always)]
+    pub fn require_settled(&self, market: &Market) -> Result<(), Error> {
+        if self.last_seq > market.finalized_seq {
+            return Err(Error::RunNotFinalised);
+        }
+        Ok(())
+    }
+
+    /// GRID and THBC that no withdrawal was requested for.
+    #[inline(always)]
+    pub fn available(&self) -> (Wh, MicroThb) {
+        (
+            self.grid_wh.saturating_sub(self.pending_grid_wh),
+            self.thbc_uthb.saturating_sub(self.pending_uthb),
+        )
     }
 }
 

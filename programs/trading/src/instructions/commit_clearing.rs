@@ -24,8 +24,16 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     require!(epoch.run == 0 && epoch.status == STATUS_OPEN, Error::WrongStatus);
     require!(epoch.epoch > market.closed_through, Error::EpochClosed);
     commit_header(&market, &mut epoch, &attestation, Kind::Clearing, args)?;
+    if market.is_continuous(epoch.epoch) {
+        // Matching has moved the balances since: an auction's orders would not be covered.
+        require!(trades_nothing(&epoch), Error::InvalidHeader);
+    }
     let same_run = metered.epoch == epoch.epoch && metered.run == 0 && metered.kind == Kind::Metering as u8;
     let complete = same_run && metered.applied == epoch.registry_batches;
     require!(complete, Error::MeteringIncomplete);
     Ok(())
+}
+
+fn trades_nothing(epoch: &Epoch) -> bool {
+    epoch.orders == 0 && epoch.lost_wh.is_zero() && epoch.zones.iter().all(|zone| zone.price.0 == 0)
 }

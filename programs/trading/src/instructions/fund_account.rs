@@ -14,7 +14,7 @@ use pinocchio_token_2022::instructions::TransferChecked;
 
 use crate::events::{next_of, AccountFunded};
 
-const THBC_DECIMALS: u8 = 6;
+pub(super) const THBC_DECIMALS: u8 = 6;
 
 pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let (account, amount) = (args.u8()?, MicroThb(args.u64()?));

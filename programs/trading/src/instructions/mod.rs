@@ -1,19 +1,27 @@
 //! One file an instruction. Here: what several of them share.
 
+pub mod cancel_order;
 pub mod commit_clearing;
 pub mod commit_run;
+pub mod create_order;
 pub mod deposit;
+pub mod deposit_grid;
 pub mod finalize_epoch;
 pub mod fund_account;
 pub mod initialize_market;
+pub mod match_order;
 pub mod open_epoch;
 pub mod open_trader;
 pub mod record_order;
+pub mod request_withdrawal;
 pub mod resettle_batch;
+pub mod resume_market;
 pub mod revoke_mandate;
+pub mod set_continuous;
 pub mod set_mandate;
 pub mod settle_batch;
 pub mod settle_late_batch;
+pub mod withdraw;
 
 use common::{
     accounts::{Accounts, Rest, State, StateMut},
