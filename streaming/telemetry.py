@@ -153,7 +153,7 @@ def _letters(outputs: Sequence[Outputs]) -> list[Letter]:
 
 
 def write_kafka(sender: Sender, partitions: int, shards: Sequence[Shard]) -> None:
-    """Net energy rows, and refused readings whole with headers that say why."""
+    """Net energy rows, corrections (header `kind`), and refused readings whole with headers that say why."""
     for shard in shards:
         for row, document in rows_as_json(shard.outputs.net_energy()):
             zone_id = row["zone_id"]
@@ -162,6 +162,14 @@ def write_kafka(sender: Sender, partitions: int, shards: Sequence[Shard]) -> Non
                 document,
                 key=str(zone_id).encode(),
                 partition=partition_for_zone(zone_id, partitions),
+            )
+        for row, document in rows_as_json(shard.outputs.corrections()):
+            sender.send(
+                NET_ENERGY.name,
+                document,
+                key=row["meter_id"].encode(),
+                headers=[("kind", b"correction")],
+                partition=shard.outputs.partition % partitions,  # where its meter's net energy goes
             )
         for letter in _letters([shard.outputs]):
             send_letter(sender, METER_READINGS_REJECTED.name, letter)
