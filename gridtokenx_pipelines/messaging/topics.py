@@ -18,12 +18,13 @@ MAX_MESSAGE_BYTES = 1_048_576
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """One topic; `retention_ms` −1 keeps it whole."""
+    """One topic; `retention_ms` −1 keeps it whole; `broker_time`: records carry the broker's time, not the sender's."""
 
     name: str
     partitions: int = 8
     retention_ms: int = RETENTION_MS
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    broker_time: bool = False
 
     def config(self, min_insync_replicas: int) -> dict[str, str]:
         """The broker's settings of the topic."""
@@ -32,8 +33,8 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             "max.message.bytes": str(self.max_message_bytes),
             "min.insync.replicas": str(min_insync_replicas),
             "compression.type": "producer",
-            # event time travels in the messages; the log's own retention goes by it too
-            "message.timestamp.type": "CreateTime",
+            # event time travels in the messages, and the log's own retention goes by it too
+            "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
         }
 
 
@@ -42,7 +43,8 @@ METER_READINGS = Topic(name="meter-readings")
 METER_READINGS_REJECTED = Topic(name="meter-readings.rejected", max_message_bytes=2 * MAX_MESSAGE_BYTES)
 METER_REGISTRY = Topic(name="meter-registry", partitions=1, retention_ms=FOR_EVER)
 NET_ENERGY = Topic(name="net-energy")
-ORDERS = Topic(name="orders")
+# priority goes by this time (domain §4), so nobody may choose his own
+ORDERS = Topic(name="orders", broker_time=True)
 ORDERS_REJECTED = Topic(name="orders.rejected", max_message_bytes=2 * MAX_MESSAGE_BYTES)
 TRADES = Topic(name="trades", retention_ms=FOR_EVER)
 MARKET_EVENTS = Topic(name="market-events")
