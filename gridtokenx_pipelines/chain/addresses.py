@@ -54,6 +54,31 @@ def governance() -> Pubkey:
     return pda("governance", b"governance")
 
 
+def validators() -> Pubkey:
+    """The validator set that governance admits."""
+    return pda("governance", b"validators")
+
+
+def proposal(number: int) -> Pubkey:
+    """A proposal by its id."""
+    return pda("governance", b"proposal", number.to_bytes(8, "little"))
+
+
+def vote(number: int, validator: Pubkey) -> Pubkey:
+    """Marker of a validator's one vote on a proposal."""
+    return pda("governance", b"vote", bytes(proposal(number)), bytes(validator))
+
+
+def certificate(certificate_id: bytes) -> Pubkey:
+    """A renewable certificate by its 32-byte id."""
+    return pda("governance", b"erc", certificate_id)
+
+
+def price_feed(zone: int) -> Pubkey:
+    """The oracles' reports on a zone."""
+    return pda("oracle", b"price", zone.to_bytes(2, "little"))
+
+
 def registry() -> Pubkey:
     """The registry singleton."""
     return pda("registry", b"registry")
@@ -154,8 +179,10 @@ def well_known() -> dict[str, Pubkey]:
         "token_program": TOKEN_2022,
         "associated_token_program": ASSOCIATED_TOKEN,
         "instructions_sysvar": INSTRUCTIONS_SYSVAR,
+        "registry_program": program_id("registry"),
         "energy_token_program": program_id("energy-token"),
         "governance": governance(),
+        "validators": validators(),
         "registry": registry(),
         "token_config": token_config(),
         "mint_authority": mint_authority(),

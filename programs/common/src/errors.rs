@@ -72,6 +72,12 @@ errors! {
     InvalidRun = 6108,
     /// The epoch account is of another epoch.
     WrongEpoch = 6109,
+    /// Fewer than k oracles of the set have reported within the staleness bound.
+    StalePrice = 6110,
+    /// A reported price must be above 0 and below 2²³ µTHB/kWh, demand and supply below 2⁴³ Wh.
+    InvalidObservation = 6111,
+    /// The reported epoch must not precede the oracle's former report, nor follow the epoch after the last that has begun.
+    ObservationOutOfOrder = 6112,
 
     // 6200–6299: governance
     /// The threshold k must satisfy 2k > n and k ≤ n, with 1 to 16 oracles.
@@ -88,6 +94,34 @@ errors! {
     GuardianSpent = 6205,
     /// No handover is proposed to this key.
     NoPendingAuthority = 6206,
+    /// The signer is no validator, or was admitted after the proposal was made.
+    NotAValidator = 6207,
+    /// All 32 seats are taken, or the key is admitted already or is the zero key.
+    InvalidValidator = 6208,
+    /// Parameters are numbered 0 to 8.
+    UnknownParameter = 6209,
+    /// A proposal's id must be the number of proposals made before it.
+    WrongProposalId = 6210,
+    /// The voting period is over.
+    VotingClosed = 6211,
+    /// The voting period, or the time-lock after it, has not ended.
+    TimeLocked = 6212,
+    /// Fewer than two thirds of the validators voted, or yes has no majority of the votes.
+    ProposalRejected = 6213,
+    /// The proposal was not executed within its 14 days, or lapsed.
+    ProposalExpired = 6214,
+    /// The proposal was executed before.
+    AlreadyExecuted = 6215,
+    /// Only what a Solar or Hybrid meter produced is certified.
+    NotRenewable = 6216,
+    /// A certificate is over whole kWh, at least one.
+    NotWholeKwh = 6217,
+    /// The meter's production that no certificate claims is less than this.
+    ProductionClaimed = 6218,
+    /// The certificate's year is over.
+    CertificateExpired = 6219,
+    /// The claim would fall below zero.
+    ClaimBelowZero = 6220,
 
     // 6300–6399: registry
     /// A meter id has 1 to 32 printable ASCII characters and no zero byte.

@@ -157,6 +157,7 @@ fn address_json(name: &str, flags: &str) -> String {
     use crate::ids;
     let address = match name {
         "governance" => ids::GOVERNANCE.address,
+        "validators" => ids::VALIDATORS.address,
         "registry" => ids::REGISTRY.address,
         "token_config" => ids::TOKEN_CONFIG.address,
         "mint_authority" => ids::MINT_AUTHORITY.address,
@@ -167,6 +168,7 @@ fn address_json(name: &str, flags: &str) -> String {
         "thbc_vault" => ids::THBC_VAULT.address,
         "system_program" => ids::SYSTEM_PROGRAM,
         "token_program" => ids::TOKEN_2022,
+        "registry_program" => ids::REGISTRY_ID,
         "energy_token_program" => ids::ENERGY_TOKEN_ID,
         "instructions_sysvar" => ids::INSTRUCTIONS_SYSVAR,
         "deployer" if flags.contains('s') => ids::DEPLOYER,

@@ -54,6 +54,7 @@ const fn singleton(seed: &'static [u8], bump: u8, program: Address) -> Singleton
 }
 
 pub const GOVERNANCE: Singleton = singleton(b"governance", 250, GOVERNANCE_ID);
+pub const VALIDATORS: Singleton = singleton(b"validators", 251, GOVERNANCE_ID);
 pub const REGISTRY: Singleton = singleton(b"registry", 253, REGISTRY_ID);
 pub const TOKEN_CONFIG: Singleton = singleton(b"token_config", 253, ENERGY_TOKEN_ID);
 pub const MINT_AUTHORITY: Singleton = singleton(b"mint_authority", 255, ENERGY_TOKEN_ID);

@@ -1,6 +1,6 @@
-//! Events of governance; their source is the singleton, which counts them.
+//! Events of governance. The source is the account that counts: the singleton, the validator set, a proposal, a certificate.
 
-use common::Address;
+use common::{quantities::Wh, Address};
 
 common::events! {
     /// The singleton exists.
@@ -15,4 +15,28 @@ common::events! {
     pub struct AuthorityProposed { pub new: Address, }
     /// A handover is done.
     pub struct AuthorityChanged { pub former: Address, pub new: Address, }
+    /// A validator took a seat; source: the validator set.
+    pub struct ValidatorAdmitted { pub validator: Address, pub version: u32, pub seat: u8, }
+    /// A validator's seat is free; source: the validator set.
+    pub struct ValidatorRemoved { pub validator: Address, pub version: u32, pub seat: u8, }
+    /// A proposal is open for votes; source: the proposal, as for the two after it.
+    pub struct ProposalCreated { pub id: u64, pub proposer: Address, pub parameter: u8, pub value: u64, pub voting_ends_at: i64, }
+    /// A validator voted.
+    pub struct VoteCast { pub id: u64, pub validator: Address, pub approve: u8, }
+    /// The value is among the next parameters; their `ParamsSet` follows.
+    pub struct ProposalExecuted {
+        pub id: u64, pub parameter: u8, pub value: u64, pub effective_epoch: u32, pub yes: u8, pub no: u8,
+    }
+    /// A certificate exists and claims production; source: the certificate, as for the others of certificates.
+    pub struct ErcIssued {
+        pub certificate_id: [u8; 32], pub meter: Address, pub holder: Address, pub energy_wh: Wh, pub expires_at: i64,
+    }
+    /// A certificate may be traded.
+    pub struct ErcValidated { pub certificate_id: [u8; 32], }
+    /// A certificate has another holder.
+    pub struct ErcTransferred { pub certificate_id: [u8; 32], pub from: Address, pub to: Address, }
+    /// A certificate is used up for a beneficiary.
+    pub struct ErcRetired { pub certificate_id: [u8; 32], pub holder: Address, pub beneficiary: Address, pub energy_wh: Wh, }
+    /// A certificate is void and its claim given back.
+    pub struct ErcRevoked { pub certificate_id: [u8; 32], pub meter: Address, pub holder: Address, pub energy_wh: Wh, }
 }

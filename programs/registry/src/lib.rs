@@ -43,6 +43,10 @@ common::instructions! {
     set_meter_status(status: "u8", from_epoch: "u32") [authority: "s", meter: "w", registry: "w", governance: "", market: ""];
     /// Suspends or retires a user.
     set_user_status(status: "u8") [authority: "s", user: "w", governance: ""];
+    /// Claims production for a certificate; only governance's PDA can sign for it.
+    claim_erc(energy_wh: "u64") [governance: "s", meter: "w"];
+    /// Gives a claim back; only governance's PDA can sign for it.
+    release_erc(energy_wh: "u64") [governance: "s", meter: "w"];
     /// Creates the singleton; once, by the deployer.
     initialize() [deployer: "sw", registry: "w", governance: "", system_program: ""];
 }

@@ -65,6 +65,16 @@ impl Governance {
         }
     }
 
+    /// The rates set last, in force or not yet.
+    #[inline(always)]
+    pub fn latest(&self) -> &Params {
+        if self.has_next != 0 {
+            &self.next
+        } else {
+            &self.current
+        }
+    }
+
     /// Whether a change waits for its epoch.
     #[inline(always)]
     pub fn change_pending(&self, last_opened: u32) -> bool {

@@ -1,13 +1,19 @@
 //! Account layouts that more than one program reads, one file per owning program.
 
+pub mod certificate;
 pub mod governance;
 pub mod oracle;
+pub mod price;
+pub mod proposals;
 pub mod registry;
 pub mod token;
 pub mod trading;
 
+pub use certificate::Certificate;
 pub use governance::{Governance, Params};
 pub use oracle::{Attestation, Kind};
+pub use price::PriceFeed;
+pub use proposals::{Proposal, Validators, Vote};
 pub use registry::{Meter, Metered, Registry, Status, User};
 pub use token::{Deposit, TokenConfig};
 

@@ -1,14 +1,53 @@
 //! One file an instruction.
 
 pub mod accept_authority;
+pub mod admit_validator;
+pub mod create_proposal;
+pub mod execute_proposal;
 pub mod initialize;
+pub mod issue_erc;
 pub mod pause;
 pub mod propose_authority;
+pub mod remove_validator;
+pub mod retire_erc;
+pub mod revoke_erc;
 pub mod set_oracles;
 pub mod set_params;
+pub mod transfer_erc;
 pub mod unpause;
+pub mod validate_erc;
+pub mod vote;
 
-use common::{accounts::StateMut, args::Args, require, state::Governance, state::Params, Address, Error, ProgramError};
+use common::{
+    accounts::StateMut,
+    args::Args,
+    ids, require,
+    state::{trading::Market, Governance, Params},
+    Address, Error, ProgramError, ProgramResult,
+};
+
+use crate::events::ParamsSet;
+
+/// Makes these the next parameters, by whatever right: never for an epoch that has begun, nor while a change is pending.
+fn schedule(governance: &mut StateMut<Governance>, market: &Market, params: &Params) -> ProgramResult {
+    require!(
+        params.effective_epoch > market.last_begun()?,
+        Error::EffectiveEpochTooEarly
+    );
+    require!(!governance.change_pending(market.last_opened), Error::ChangePending);
+    if governance.has_next != 0 {
+        governance.current = governance.next;
+    }
+    governance.next = *params;
+    governance.has_next = 1;
+    let seq = next_event(governance);
+    ParamsSet {
+        effective_epoch: params.effective_epoch,
+        schedule_version: params.schedule_version,
+    }
+    .emit(&ids::GOVERNANCE.address, seq);
+    Ok(())
+}
 
 /// Reads `Params`, packed as in the account, and checks their bounds.
 fn read_params(args: &mut Args) -> Result<Params, ProgramError> {

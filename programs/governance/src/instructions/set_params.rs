@@ -5,13 +5,12 @@
 use common::{
     accounts::Accounts,
     args::Args,
-    ids, require,
+    ids,
     state::{trading::Market, Governance},
-    Error, ProgramResult,
+    ProgramResult,
 };
 
-use super::{next_event, read_params};
-use crate::events::ParamsSet;
+use super::{read_params, schedule};
 
 pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let authority = accounts.signer()?;
@@ -22,21 +21,5 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
 
     let params = read_params(&mut args)?;
     args.end()?;
-    require!(
-        params.effective_epoch > market.last_begun()?,
-        Error::EffectiveEpochTooEarly
-    );
-    require!(!governance.change_pending(market.last_opened), Error::ChangePending);
-    if governance.has_next != 0 {
-        governance.current = governance.next;
-    }
-    governance.next = params;
-    governance.has_next = 1;
-    let seq = next_event(&mut governance);
-    ParamsSet {
-        effective_epoch: params.effective_epoch,
-        schedule_version: params.schedule_version,
-    }
-    .emit(&ids::GOVERNANCE.address, seq);
-    Ok(())
+    schedule(&mut governance, &market, &params)
 }

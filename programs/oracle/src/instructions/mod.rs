@@ -1,3 +1,5 @@
 //! One file an instruction.
 
 pub mod attest;
+pub mod get_price;
+pub mod update_price;

@@ -3,11 +3,13 @@
 pub mod approve_meter;
 pub mod approve_user;
 pub mod begin_run;
+pub mod claim_erc;
 pub mod correct_meters;
 pub mod initialize;
 pub mod open_metered;
 pub mod register_meter;
 pub mod register_user;
+pub mod release_erc;
 pub mod set_meter_status;
 pub mod set_user_status;
 pub mod settle_late_meters;
