@@ -48,12 +48,12 @@ def cancel(connection: Connection, key: tuple[str, int, int], cancelled_at_us: i
 
 
 def orders_of(connection: Connection, epoch: int) -> pl.DataFrame:
-    """Orders of an epoch that intake admitted, by id and wallet, without cancelled ones: what its book is made from."""
+    """Orders that an epoch's book is made from, by id and wallet: not cancelled, nor rejected (by an operator)."""
     return read_frame(
         connection,
         "SELECT order_id, wallet, zone_id, meter_id, side, energy_wh, limit_uthb_per_kwh, epoch, nonce, placed_at_us, "
         "certificate_id, is_mandate, broker_us FROM orders WHERE epoch = :epoch "
-        "AND status <> 'cancelled' ORDER BY order_id, wallet",
+        "AND status NOT IN ('cancelled', 'rejected') ORDER BY order_id, wallet",
         {"epoch": epoch},
         ORDERS,
     )
@@ -95,7 +95,7 @@ def conclude(connection: Connection, epoch: int, fills: pl.DataFrame, rejected: 
             "FROM orders mine LEFT JOIN concluded c ON (c.wallet, c.order_id) = (mine.wallet, mine.order_id) "
             "AND coalesce(c.nonce, mine.nonce) = mine.nonce "
             "WHERE (o.wallet, o.epoch, o.nonce) = (mine.wallet, mine.epoch, mine.nonce) "
-            "AND o.epoch = :epoch AND o.status <> 'cancelled'"
+            "AND o.epoch = :epoch AND o.status NOT IN ('cancelled', 'rejected')"
         ),
         {"epoch": epoch},
     )
