@@ -69,8 +69,9 @@ def _energy(result: ClearingResult, epoch: int) -> Verdict:
     ]
     for zone, bought, sold in result.zones.select("zone_id", "bought_wh", "sold_wh").iter_rows():
         balance = sold + delivered.get(zone, 0) - sent.get(zone, 0)
+        # the other mechanisms see all zones as one area, and only its sum balances
+        rows += [(f"zone {zone}: bought = sold + in − out", bought, balance)] * (result.mechanism == "zonal")
         rows += [
-            (f"zone {zone}: bought = sold + in − out", bought, balance),
             (f"zone {zone}: bought = its buyers' fills", bought, filled.get((zone, BUY), 0)),
             (f"zone {zone}: sold = its sellers' fills", sold, filled.get((zone, SELL), 0)),
         ]

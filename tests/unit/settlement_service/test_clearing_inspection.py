@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from gridtokenx_pipelines.market import clearing as market_clearing
 from gridtokenx_pipelines.market.frames import BOOK, FILLS, FLOWS, MATCHES, TRADED, ZONES
 from gridtokenx_pipelines.market.roots import book_rows, merkle_root
 from gridtokenx_pipelines.market.rules import Link, Network, Rules, Zone
@@ -258,3 +259,11 @@ def test_an_order_that_stands_twice_fails() -> None:
 
 def test_a_stored_book_with_another_row_fails_its_root() -> None:
     assert book_failures(BOOK_FRAME, stored=book_of(ROWS[0], ROWS[1] | {"nonce": 1}, ROWS[2])) == [order_book.ROOT]
+
+
+@pytest.mark.parametrize("mechanism", ["zonal", "uniform"])
+def test_what_the_market_itself_clears_passes_every_check(mechanism: str) -> None:
+    book = book_of(*ROWS)
+    result = market_clearing.clear(book, NETWORK, RULES, mechanism)
+    assert result.volume_wh > 0
+    assert failed(clearing.inspect(book, result, epoch=EPOCH, rules=RULES, network=NETWORK)) == []
