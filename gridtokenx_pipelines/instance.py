@@ -68,6 +68,21 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def fail_abandoned_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs failed that a killed process left going; how many.
+
+    Only for whoever owns the instance alone: a run of another process that goes on would be marked too. Left as they
+    are, such runs hold the market's place in the queue for ever.
+    """
+    import dagster as dg  # noqa: PLC0415 - see open_instance
+
+    going = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    abandoned = instance.get_runs(dg.RunsFilter(statuses=going))
+    for run in abandoned:
+        instance.report_run_failed(run, "its process was killed")
+    return len(abandoned)
+
+
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """This process's environment with these values, put back at the end: Dagster takes its switches only from there."""

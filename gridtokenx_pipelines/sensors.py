@@ -62,16 +62,17 @@ def completion_sensor(context: dg.SensorEvaluationContext, settlement: Settlemen
     description="Starts a resettlement when corrections of settled epochs wait.",
 )
 def correction_sensor(context: dg.SensorEvaluationContext, settlement: Settlement) -> dg.SensorResult | dg.SkipReason:
-    """One run per later epoch with waiting corrections; the key counts them, so that new ones start another."""
+    """One run per later epoch with waiting corrections; the key counts all there ever were: new ones start another."""
     if market_is_busy(context.instance):
         return dg.SkipReason("a run of this market is going on")
     waiting = progress.epochs_with_corrections(settlement.services)
     waiting = {epoch: count for epoch, count in waiting.items() if EPOCHS.has_partition_key(key_of(epoch))}
     if not waiting:
         return dg.SkipReason("no correction of settled epochs waits")
+    ever = progress.corrections_ever(settlement.services, waiting)
     return dg.SensorResult(
         run_requests=[
-            dg.RunRequest(run_key=f"{key_of(epoch)}/{newest}", partition_key=key_of(epoch))
-            for epoch, newest in sorted(waiting.items())
+            dg.RunRequest(run_key=f"{key_of(epoch)}/{ever[epoch]}", partition_key=key_of(epoch))
+            for epoch in sorted(waiting)
         ]
     )

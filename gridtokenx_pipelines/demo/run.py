@@ -32,7 +32,14 @@ from gridtokenx_pipelines.demo.result import ProofError, closes, report_data, re
 from gridtokenx_pipelines.demo.surroundings import RESULT_FILE, claim, settings_for
 from gridtokenx_pipelines.demo.validator import validator
 from gridtokenx_pipelines.epochs import key_of
-from gridtokenx_pipelines.instance import RangeOutcome, dagster_env, environment, open_instance, run_range
+from gridtokenx_pipelines.instance import (
+    RangeOutcome,
+    dagster_env,
+    environment,
+    fail_abandoned_runs,
+    open_instance,
+    run_range,
+)
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.messaging.kafka import BrokerError, Sender, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_READINGS, ORDERS
@@ -124,6 +131,7 @@ class _Demo:
                 prepare.save_participants(services.engine, services.client, neighbourhood, options.start_epoch)
             player = self._open_day(settings, services.engine, neighbourhood)
             with open_instance(settings) as instance:
+                fail_abandoned_runs(instance)  # the folder's lock makes this demo the instance's only owner
                 self._settle_day(services, instance, player)
                 with self.times.stage("resettle"):
                     self._resettle(services, instance)

@@ -13,7 +13,7 @@ import click
 
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.demo.surroundings import STATE_FILE, settings_for
-from gridtokenx_pipelines.instance import dagster_env
+from gridtokenx_pipelines.instance import dagster_env, fail_abandoned_runs, open_instance
 from gridtokenx_pipelines.stack import Stack, StackError, listens, require_free_port, wait_for
 
 NO_BROKER = "127.0.0.1:9092"
@@ -38,6 +38,8 @@ def serve_ui(data_dir: Path, port: int) -> int:
         workspace = data_dir / "workspace.yaml"
         workspace.write_text("load_from:\n  - python_module: gridtokenx_pipelines.definitions\n")
         env = dagster_env(settings)
+        with open_instance(settings) as instance:
+            fail_abandoned_runs(instance)  # the folder's lock makes this process the instance's only owner
         server = stack.start(
             "webserver",
             ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],

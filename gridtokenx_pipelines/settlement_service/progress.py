@@ -5,6 +5,8 @@ Belongs here: the questions that sensors, schedule and demo ask. Does not belong
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import epochs as store
 from gridtokenx_pipelines.store.progress import complete_through
@@ -24,3 +26,9 @@ def epochs_with_corrections(services: Services) -> dict[int, int]:
     """Later epoch of each waiting correction whose two epochs are settled → how many wait there."""
     with services.engine.connect() as connection:
         return store.corrections_ready(connection)
+
+
+def corrections_ever(services: Services, epochs: Iterable[int]) -> dict[int, int]:
+    """Later epoch → how many corrections ever came there: it only grows, so it tells new ones from those tried."""
+    with services.engine.connect() as connection:
+        return store.corrections_ever(connection, list(epochs))

@@ -56,6 +56,18 @@ def corrections_ready(connection: Connection) -> dict[int, int]:
     return {int(epoch): int(count) for epoch, count in rows}
 
 
+def corrections_ever(connection: Connection, boundaries: list[int]) -> dict[int, int]:
+    """Boundary epoch → how many corrections came there since the beginning, whatever became of them."""
+    rows = connection.execute(
+        text(
+            "SELECT boundary_epoch, count(*) FROM corrections WHERE boundary_epoch = ANY(:boundaries) "
+            "GROUP BY boundary_epoch"
+        ),
+        {"boundaries": boundaries},
+    )
+    return {int(epoch): int(count) for epoch, count in rows}
+
+
 def net_energy_between(connection: Connection, first: int, last: int) -> pl.DataFrame:
     """Every revision of the rows of these epochs, by epoch, meter and revision."""
     return read_frame(

@@ -17,7 +17,7 @@ from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.definitions import build_definitions
 from gridtokenx_pipelines.epochs import key_of
-from gridtokenx_pipelines.instance import RangeOutcome, open_instance, run_range
+from gridtokenx_pipelines.instance import RangeOutcome, fail_abandoned_runs, open_instance, run_range
 from gridtokenx_pipelines.resources import Settlement
 from gridtokenx_pipelines.store import energy
 from gridtokenx_pipelines.store.postgres import engine
@@ -166,6 +166,29 @@ def test_sensor_and_schedule_ask_for_complete_epochs_in_order_and_for_none_while
     assert evaluate_schedule(site) == []
 
 
+def test_a_run_whose_process_was_killed_gives_the_market_free_again(site: Site) -> None:
+    seed(site.engine, 1)
+    killed = dg.DagsterRun("settle_epoch", tags={"gridtokenx/market": "main"}, status=dg.DagsterRunStatus.STARTED)
+    site.instance.add_run(killed)
+    assert evaluate_sensor(site, sensors.completion_sensor) == []
+    assert [fail_abandoned_runs(site.instance) for _ in range(2)] == [1, 0]
+    assert site.instance.get_run_by_id(killed.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert len(evaluate_sensor(site, sensors.completion_sensor)) == 1
+
+
+def test_a_further_correction_of_a_boundary_starts_another_run(site: Site) -> None:
+    seed(site.engine, 2)
+    assert site.run(FIRST, FIRST + 1).success
+    keys = []
+    for revision in (1, 2):
+        correct(site.engine, meter=0, production=40, revision=revision)
+        (request,) = evaluate_sensor(site, sensors.correction_sensor)
+        keys.append(request.run_key)
+        with site.engine.begin() as connection:
+            connection.execute(text("UPDATE corrections SET status = 'recorded', booked_seq = 0"))
+    assert keys == [f"{key_of(FIRST + 1)}/1", f"{key_of(FIRST + 1)}/2"]
+
+
 def metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, dict[str, dg.MetadataValue]]:  # type: ignore[type-arg]
     """Latest metadata of an asset per partition key."""
     records = instance.fetch_materializations(dg.AssetKey(asset), limit=1_000).records
@@ -200,12 +223,12 @@ def evaluate_schedule(site: Site) -> list[dg.RunRequest]:
     return list(data.run_requests or ())
 
 
-def correct(made: Engine, *, meter: int, production: int) -> None:
+def correct(made: Engine, *, meter: int, production: int, revision: int = 1) -> None:
     row = {
         "meter_id": meter_id(meter),
         "wallet": wallet(meter),
         "boundary_epoch": FIRST + 1,
-        "revision": 1,
+        "revision": revision,
         "production_delta_wh": production,
         "consumption_delta_wh": 0,
         "seq": 14,
