@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -36,6 +37,10 @@ class StackError(RuntimeError):
 def _die_with_parent() -> None:
     # a demo ended by `kill -9` must not leave a flow behind that writes into the next one's tables
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def require_free_port(port: int, what: str) -> int:
@@ -115,6 +120,10 @@ class Stack:
 
     def __enter__(self) -> Stack:
         self._resources.enter_context(folder_lock(self.data_dir))
+        if threading.current_thread() is threading.main_thread():
+            # a polite end must reach __exit__, or Postgres, which is nobody's child, would go on
+            former = signal.signal(signal.SIGTERM, _end)
+            self._resources.callback(signal.signal, signal.SIGTERM, former)
         return self
 
     def __exit__(
