@@ -11,6 +11,14 @@ from pathlib import Path
 
 import click
 
+DATA_DIR = click.option(
+    "--data-dir",
+    default=Path(".gridtokenx/demo"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a demo or a service.",
+)
+DATABASE = click.option("--database-url", envvar="DATABASE_URL", help="Default: the folder's own database.")
 READABLE = click.Path(path_type=Path, exists=True, dir_okay=False)
 MECHANISMS = ("uniform", "pay_as_bid", "continuous", "zonal")
 
@@ -42,3 +50,46 @@ def clear(**options: object) -> None:
     from gridtokenx_pipelines.market_cli.clear import Options, run_clear  # noqa: PLC0415 - polars is a second
 
     sys.exit(run_clear(Options(**options)))  # type: ignore[arg-type] # click has checked them
+
+
+@market.command()
+@click.argument("order_id")
+@click.argument("epoch")
+@DATA_DIR
+@DATABASE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
+def explain(order_id: str, epoch: str, data_dir: Path, database_url: str | None, as_json: bool) -> None:
+    """Say in words why an order was or wasn't filled.
+
+    ORDER_ID: hexadecimal, its beginning is enough where only one order has it. EPOCH: 2026-01-27T12:00Z or a number.
+    """
+    from gridtokenx_pipelines.market_cli.look import run_explain  # noqa: PLC0415
+
+    sys.exit(run_explain(order_id, epoch, data_dir, database_url, as_json=as_json))
+
+
+@market.command()
+@click.argument("epoch")
+@DATA_DIR
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="FILE.svg or FILE.png; default market-EPOCH.svg."
+)
+def plot(epoch: str, data_dir: Path, output: Path | None) -> None:
+    """Draw the supply and demand curves of EPOCH with the price, zone by zone."""
+    from gridtokenx_pipelines.market_cli.look import run_plot  # noqa: PLC0415
+
+    sys.exit(run_plot(epoch, data_dir, output))
+
+
+@market.command()
+@click.argument("when", required=False)
+@DATA_DIR
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
+def stats(when: str | None, data_dir: Path, as_json: bool) -> None:
+    """Prices, depth, welfare, concentration, congestion and participants of an epoch, a day (UTC) or all of it.
+
+    WHEN: 2026-01-27T12:00Z, an epoch's number, or a day such as 2026-01-27.
+    """
+    from gridtokenx_pipelines.market_cli.look import run_stats  # noqa: PLC0415
+
+    sys.exit(run_stats(when, data_dir, as_json=as_json))
