@@ -10,9 +10,10 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain import addresses
-from tests.chain.svm import BRIDGE, DEPLOYER, Chain, ProgramFailedError, key
+from tests.chain.svm import BRIDGE, DEPLOYER, START, Chain, ProgramFailedError, key
 
-WALLET = key("wallet").pubkey()
+OWNER = key("wallet")
+WALLET = OWNER.pubkey()
 ACCOUNT = key("token account").pubkey()
 
 
@@ -116,3 +117,103 @@ def test_nobody_but_the_pdas_mints_or_burns_grid(chain: Chain):
 
 def test_a_worthless_mint_in_the_mints_place_is_refused(chain: Chain):
     refused("WrongAddress", issue, chain, b"bank", 1, BRIDGE[:2], thbc_mint=addresses.grid_mint())
+
+
+def redeem(chain: Chain, reference: bytes, amount: int, owner: Keypair = OWNER, **accounts: Pubkey) -> None:
+    hashed = sha256(reference).digest()
+    named = {"owner": owner.pubkey(), "source": ACCOUNT, "redemption": redemption(reference), **accounts}
+    chain.call("energy-token", "request_redemption", named, signers=[owner], reference=hashed, amount=amount)
+
+
+def redemption(reference: bytes, owner: Keypair = OWNER) -> Pubkey:
+    return addresses.pda("energy-token", b"redemption", bytes(owner.pubkey()), sha256(reference).digest())
+
+
+def confirm(chain: Chain, reference: bytes, attestors: list[Keypair]) -> None:
+    remaining = [AccountMeta(attestor.pubkey(), True, False) for attestor in attestors]
+    named = {"redemption": redemption(reference)}
+    chain.call("energy-token", "confirm_redemption", named, remaining, signers=attestors)
+
+
+def reclaim(chain: Chain, reference: bytes, owner: Keypair = OWNER, **accounts: Pubkey) -> None:
+    named = {"owner": owner.pubkey(), "destination": ACCOUNT, "redemption": redemption(reference), **accounts}
+    chain.call("energy-token", "reclaim_redemption", named, signers=[owner])
+
+
+def supply(chain: Chain) -> int:
+    return mint_of(chain, addresses.thbc_mint())[1]
+
+
+def test_a_redemption_burns_at_once_and_is_confirmed_by_k_attestors_or_taken_back_after_a_day(chain: Chain):
+    issue(chain, b"bank", 5_000_000, BRIDGE[:2])
+    redeem(chain, b"one", 2_000_000)
+    redeem(chain, b"two", 1_000_000)
+    assert (chain.token_amount(ACCOUNT), supply(chain)) == (2_000_000, 2_000_000)
+    record = chain.read("energy-token", "Redemption", redemption(b"one"))
+    assert (record["owner"], record["amount"], record["requested_at"], record["status"]) == (
+        WALLET,
+        2_000_000,
+        START,
+        0,
+    )
+    confirm(chain, b"one", BRIDGE[1:])
+    assert chain.read("energy-token", "Redemption", redemption(b"one"))["status"] == 1
+    chain.at(START + 86_399)
+    refused("ReclaimTooEarly", reclaim, chain, b"two")
+    chain.at(START + 86_400)
+    reclaim(chain, b"two")
+    assert chain.read("energy-token", "Redemption", redemption(b"two"))["status"] == 2
+    assert (chain.token_amount(ACCOUNT), supply(chain)) == (3_000_000, 3_000_000)
+
+
+def test_attack_a_redemption_is_paid_and_taken_back_or_taken_back_twice(chain: Chain):
+    issue(chain, b"bank", 5_000_000, BRIDGE[:2])
+    for reference in (b"paid", b"back"):
+        redeem(chain, reference, 1_000_000)
+    confirm(chain, b"paid", BRIDGE[:2])
+    chain.at(START + 86_400)
+    refused("InvalidTransition", reclaim, chain, b"paid")
+    refused("InvalidTransition", confirm, chain, b"paid", BRIDGE[:2])
+    reclaim(chain, b"back")
+    refused("InvalidTransition", reclaim, chain, b"back")
+    refused("InvalidTransition", confirm, chain, b"back", BRIDGE[:2])
+    refused("AlreadyExists", redeem, chain, b"back", 1_000_000)
+    assert supply(chain) == 4_000_000
+
+
+def test_attack_a_stranger_takes_a_redemption_back_confirms_it_or_burns_another_s_thbc(chain: Chain):
+    issue(chain, b"bank", 5_000_000, BRIDGE[:2])
+    stranger = key("stranger")
+    redeem(chain, b"one", 1_000_000)
+    chain.at(START + 86_400)
+    refused("Unauthorised", reclaim, chain, b"one", stranger)
+    refused("NotEnoughAttestors", confirm, chain, b"one", BRIDGE[:1])
+    refused("NotEnoughAttestors", confirm, chain, b"one", [BRIDGE[0], BRIDGE[0]])
+    refused("Unauthorised", confirm, chain, b"one", [BRIDGE[0], stranger])
+    # its own record, another's tokens: Token-2022 knows the owner
+    own = {"redemption": redemption(b"one", stranger)}
+    refused("custom error 4", redeem, chain, b"one", 1, stranger, **own)
+    # a stranger can't take a reference away: it is the owner's own
+    refused("WrongAddress", redeem, chain, b"two", 1, stranger, redemption=redemption(b"two"))
+    refused("custom error 1", redeem, chain, b"two", 4_000_001)
+    refused("ZeroAmount", redeem, chain, b"two", 0)
+    refused("WrongAddress", reclaim, chain, b"one", thbc_mint=addresses.grid_mint())
+    refused("custom error 3", reclaim, chain, b"one", destination=grid_account(chain))
+    assert supply(chain) == 4_000_000
+
+
+def grid_account(chain: Chain) -> Pubkey:
+    address = key("grid account").pubkey()
+    chain.plant_token_account(address, addresses.grid_mint(), WALLET)
+    return address
+
+
+def test_nothing_is_redeemed_confirmed_or_taken_back_while_the_program_is_paused(chain: Chain):
+    issue(chain, b"bank", 5_000_000, BRIDGE[:2])
+    redeem(chain, b"one", 1_000_000)
+    chain.at(START + 86_400)
+    accounts = {"guardian_or_authority": DEPLOYER.pubkey()}
+    chain.call("governance", "pause", accounts, signers=[DEPLOYER], program=2)
+    refused("Paused", redeem, chain, b"two", 1)
+    refused("Paused", confirm, chain, b"one", BRIDGE[:2])
+    refused("Paused", reclaim, chain, b"one")

@@ -4,6 +4,7 @@
 //! - `Signed`: it signed; from `payer()` also that it is writable; from `signed_by(key)` that it is that key.
 //! - `State<T>` / `StateMut<T>`: owner, discriminator and length; `StateMut` also that it is writable.
 //! - `Pinned`: its address is the given constant or configured one. `External`: nothing; it only goes into a CPI that checks it.
+//! - `Refunded`: that it is writable; closing an account compares it with the payer that the state names.
 //! - `Vacant`: writable and not yet created; can only be created at its seeds.
 //!
 //! Seeds: a singleton's address is compared with its constant. Any other state account is not derived again: only its owner
@@ -85,6 +86,12 @@ impl<'a, T: Account> State<'a, T> {
     pub fn view(&self) -> &'a AccountView {
         self.view
     }
+
+    /// State in an account that was taken unchecked, for where it may be absent: checked now.
+    #[inline(always)]
+    pub fn of(external: &External<'a>) -> Result<Self, ProgramError> {
+        Self::load(external.0)
+    }
 }
 
 impl<T: Account> Deref for State<'_, T> {
@@ -121,6 +128,16 @@ impl<'a, T: Account> StateMut<'a, T> {
     #[inline(always)]
     pub fn view(&self) -> &AccountView {
         self.view
+    }
+
+    /// Ends the account: its lamports go to whom the state names as payer (`WrongAddress` otherwise), its data to nobody.
+    #[inline(never)]
+    pub fn close(self, to: Refunded, payer: &Address) -> Result<(), ProgramError> {
+        require!(to.0.address() == payer, Error::WrongAddress);
+        let lamports = to.0.lamports().checked_add(self.view.lamports());
+        to.0.set_lamports(lamports.ok_or(Error::BalanceOverflow)?);
+        self.view.set_lamports(0);
+        self.view.close()
     }
 }
 
@@ -192,6 +209,9 @@ impl<'a> External<'a> {
         self.0.address()
     }
 }
+
+/// A writable account that rent goes back to; closing compares it with the recorded payer.
+pub struct Refunded<'a>(&'a mut AccountView);
 
 /// A writable address without an account; lamports that a stranger sent there do not matter.
 pub struct Vacant<'a>(&'a mut AccountView);
@@ -394,6 +414,14 @@ impl<'a> Accounts<'a> {
     #[inline(always)]
     pub fn external(&mut self) -> Result<External<'a>, ProgramError> {
         Ok(External(self.next()?))
+    }
+
+    /// Whom rent goes back to.
+    #[inline(always)]
+    pub fn refunded(&mut self) -> Result<Refunded<'a>, ProgramError> {
+        let view = self.next()?;
+        require!(view.is_writable(), Error::NotWritable);
+        Ok(Refunded(view))
     }
 
     /// An address to create an account at: `AlreadyExists` if there is one.

@@ -152,6 +152,8 @@ errors! {
     // 6400–6499: energy-token
     /// Fewer than k bridge attestors signed.
     NotEnoughAttestors = 6400,
+    /// The bridge has 24 hours to confirm a redemption before its owner may take it back.
+    ReclaimTooEarly = 6401,
 
     // 6500–6599: trading
     /// The epoch is not the last opened one plus one, or not the one after the last settled.

@@ -1,12 +1,16 @@
 //! The committed IDL is what the code says.
 use common::{
     idl, ids,
-    state::{Deposit, TokenConfig},
+    state::{token::Redemption, Deposit, TokenConfig},
 };
 
 #[test]
 fn the_committed_idl_is_what_the_code_says() {
-    let types = [idl::account::<TokenConfig>(), idl::account::<Deposit>()];
+    let types = [
+        idl::account::<TokenConfig>(),
+        idl::account::<Deposit>(),
+        idl::account::<Redemption>(),
+    ];
     let document = idl::document(
         "energy-token",
         &ids::ENERGY_TOKEN_ID,

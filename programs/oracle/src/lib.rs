@@ -15,6 +15,8 @@ common::instructions! {
     /// Votes for a root, or replaces the oracle's vote; the root is final once k votes are equal.
     attest(kind: "u8", epoch: "u32", run: "u16", root: "[u8;32]")
         [oracle: "s", payer: "sw", governance: "", attestation: "w", system_program: ""];
+    /// Gives the rent of a root of an epoch that trading has closed back to the payer.
+    close_attestation() [payer: "w", attestation: "w", market: ""];
     /// Reports a zone's price (µTHB/kWh), demand and supply; each oracle's last report counts for half an hour.
     update_price(epoch: "u32", zone: "u16", price: "u32", demand_wh: "u64", supply_wh: "u64")
         [oracle: "s", payer: "sw", governance: "", market: "", feed: "w", system_program: ""];

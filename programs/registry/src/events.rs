@@ -19,6 +19,8 @@ common::events! {
     pub struct MeterStatusSet { pub meter: Address, pub status: u8, pub from_epoch: u32, }
     /// A run of an epoch began; source: the registry's `Metered` account, seq = run.
     pub struct RunBegun { pub epoch: u32, pub run: u16, pub kind: u8, }
+    /// A run of an epoch is void; source: the registry's `Metered` account, seq = run.
+    pub struct MeteredVoided { pub epoch: u32, pub run: u16, }
     /// A batch was booked; its entries are in the instruction. Source: the registry.
     pub struct BatchBooked {
         pub epoch: u32, pub run: u16, pub kind: u8, pub index: u16, pub n: u8,

@@ -26,7 +26,11 @@ common::instructions! {
         [governance: "", attestation: "", metered: "w", registry: "w", energy_token_program: "", token_config: "",
          mint_authority: "", grid_mint: "w", grid_vault: "w", token_program: ""] remaining "n meters, writable";
     /// Opens the booking of an epoch; anyone may, and pays for it.
-    open_metered(epoch: "u32") [payer: "sw", metered: "w", governance: "", system_program: ""];
+    open_metered(epoch: "u32") [payer: "sw", metered: "w", governance: "", system_program: "", market: ""];
+    /// Voids a run that no batch of was booked; only the trading program's market can sign for it.
+    void_metered(run: "u16") [market: "s", metered: "w"];
+    /// Gives the rent of an epoch that trading has closed back to the payer.
+    close_metered() [payer: "w", metered: "w", market: ""];
     /// Begins the next run of an epoch once its root is final and the former run is finalised.
     begin_run(kind: "u8", run: "u16") [metered: "w", attestation: "", governance: "", epoch: ""];
     /// Registers the signing wallet as a participant, pending approval.

@@ -55,6 +55,10 @@ common::events! {
     pub struct ContinuousSet { pub from_epoch: u32, pub end_epoch: u32, pub wheeling: PriceUthb, }
     /// A run's header is committed.
     pub struct RunCommitted { pub epoch: u32, pub run: u16, pub kind: u8, pub run_seq: u64, pub flags: u16, pub trading_batches: u16, }
+    /// A run is void: final, empty; `run_seq` 0: it used none.
+    pub struct RunVoided { pub epoch: u32, pub run: u16, pub kind: u8, pub run_seq: u64, }
+    /// An epoch is closed for good, its rent given back.
+    pub struct EpochWasClosed { pub epoch: u32, }
     /// A run is final; its sums are in the epoch account until the next run is committed.
     pub struct RunFinalised {
         pub epoch: u32,

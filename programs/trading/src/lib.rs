@@ -15,6 +15,7 @@ pub mod instructions;
 pub mod mandates;
 pub mod orders;
 pub mod settlement;
+pub mod voiding;
 
 common::entrypoint!();
 
@@ -42,6 +43,14 @@ common::instructions! {
         [market: "w", epoch: "w", metered: "", governance: "", energy_token_program: "", token_config: "", grid_mint: "w", grid_vault: "w", token_program: ""];
     /// Opens the epoch after the last opened one and copies the rates in force; simulated time needs the authority.
     open_epoch(epoch: "u32") [payer: "sw", authority: "s", market: "w", epoch: "w", governance: "", system_program: ""];
+    /// Voids a stuck epoch, metering and clearing together, if no batch of either was applied. rest: proof ‖ header, or nothing.
+    void_epoch(depth: "u8", rest: "tail")
+        [authority: "s", market: "w", epoch: "w", metered: "w", attestation: "", governance: "", registry_program: ""];
+    /// Voids a late or resettlement run that no batch of was applied. rest: proof ‖ header, or nothing.
+    void_run(kind: "u8", run: "u16", depth: "u8", rest: "tail")
+        [authority: "s", market: "w", epoch: "w", metered: "w", attestation: "", governance: "", registry_program: ""];
+    /// Closes the next epoch for good after the horizon and gives its rent back to the payer.
+    close_epoch() [payer: "w", market: "w", epoch: "w", metered: ""];
     /// Puts THBC into the trader's balance, debt first.
     deposit(amount: "u64")
         [wallet: "s", trader: "w", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];

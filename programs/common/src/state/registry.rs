@@ -37,6 +37,9 @@ impl Status {
     }
 }
 
+/// `Metered::kind` of a voided run: no batch is of this kind.
+pub const KIND_VOID: u8 = 4;
+
 layout! {
     /// Totals over all meters since their baselines: minted − deficit = production − consumption, always.
     pub struct Registry {

@@ -43,6 +43,12 @@ pub const TIME_SIMULATED: u8 = 1;
 pub const FLAG_HALTED: u16 = 1;
 pub const FLAG_BUY_BACK: u16 = 2;
 
+/// Of a voided run; no header has it.
+pub const FLAG_VOID: u16 = 1 << 15;
+
+/// Seconds after an epoch's gate from which it may be voided.
+const STUCK_SECONDS: u64 = 24 * 3_600;
+
 /// Side of an order or slot.
 pub const SIDE_BUY: u8 = 0;
 pub const SIDE_SELL: u8 = 1;
@@ -302,6 +308,16 @@ impl Market {
             return Ok(self.last_opened);
         }
         Ok(clock_epoch(&Clock::get()?).max(self.last_opened))
+    }
+
+    /// Whether 24 h have passed since the epoch's gate, its end; where time is simulated, since the last opened epoch began.
+    pub fn is_stuck(&self, epoch: u32) -> Result<bool, ProgramError> {
+        let now = if self.time_mode == TIME_SIMULATED {
+            self.last_opened as u64 * EPOCH_SECONDS
+        } else {
+            Clock::get()?.unix_timestamp.max(0) as u64
+        };
+        Ok(now >= (epoch as u64 + 1) * EPOCH_SECONDS + STUCK_SECONDS)
     }
 
     /// Whether an epoch has no auction.

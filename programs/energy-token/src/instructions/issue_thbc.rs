@@ -9,12 +9,12 @@ use common::{
     args::Args,
     ids, require,
     state::{Deposit, Governance, TokenConfig},
-    Address, Error, ProgramError, ProgramResult,
+    Error, ProgramResult,
 };
 use pinocchio::cpi::Signer;
 use pinocchio_token_2022::instructions::MintTo;
 
-use super::mint_authority_seeds;
+use super::{mint_authority_seeds, require_attestors};
 use crate::events::ThbcIssued;
 
 pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
@@ -34,15 +34,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     args.end()?;
     require!(amount > 0, Error::ZeroAmount);
 
-    let mut signed = 0u8;
-    for attestor in accounts.rest().each() {
-        let attestor = attestor.signed()?;
-        signed |= 1 << position(&config, attestor.address())?;
-    }
-    require!(
-        signed.count_ones() >= config.bridge_threshold as u32,
-        Error::NotEnoughAttestors
-    );
+    require_attestors(&config, accounts.rest())?;
 
     let (mut deposit, _) = vacant.create::<Deposit>(&payer, &[b"deposit", &ref_hash])?;
     deposit.ref_hash = ref_hash;
@@ -57,12 +49,4 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
 
     MintTo::new(mint.view(), destination.view(), authority.view(), amount)
         .invoke_signed(&[Signer::from(&mint_authority_seeds())])
-}
-
-/// Position of an attestor in the bridge set, so that one who signs twice counts once.
-fn position(config: &TokenConfig, key: &Address) -> Result<usize, ProgramError> {
-    config.bridge[..(config.bridge_count as usize).min(8)]
-        .iter()
-        .position(|attestor| attestor == key)
-        .ok_or_else(|| Error::Unauthorised.into())
 }

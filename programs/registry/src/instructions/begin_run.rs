@@ -34,15 +34,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     );
     attestation.final_root(kind, metered.epoch, run)?;
 
-    metered.run = run;
-    metered.kind = kind as u8;
-    metered.applied = 0;
-    metered.minted_wh = Wh::ZERO;
-    metered.deficit_wh = Wh::ZERO;
-    metered.minted_tokens_wh = Wh::ZERO;
-    metered.x_negative_wh = Wh::ZERO;
-    metered.shift_bound_wh = Wh::ZERO;
-    metered.bitmap = [0; 128];
+    reset(&mut metered, run, kind as u8);
     RunBegun {
         epoch: metered.epoch,
         run,
@@ -50,4 +42,17 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     }
     .emit(metered.address(), run as u64);
     Ok(())
+}
+
+/// Starts a run with nothing booked.
+pub(super) fn reset(metered: &mut Metered, run: u16, kind: u8) {
+    metered.run = run;
+    metered.kind = kind;
+    metered.applied = 0;
+    metered.minted_wh = Wh::ZERO;
+    metered.deficit_wh = Wh::ZERO;
+    metered.minted_tokens_wh = Wh::ZERO;
+    metered.x_negative_wh = Wh::ZERO;
+    metered.shift_bound_wh = Wh::ZERO;
+    metered.bitmap = [0; 128];
 }

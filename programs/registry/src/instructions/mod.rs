@@ -4,6 +4,7 @@ pub mod approve_meter;
 pub mod approve_user;
 pub mod begin_run;
 pub mod claim_erc;
+pub mod close_metered;
 pub mod correct_meters;
 pub mod initialize;
 pub mod open_metered;
@@ -14,6 +15,7 @@ pub mod set_meter_status;
 pub mod set_user_status;
 pub mod settle_late_meters;
 pub mod settle_meters;
+pub mod void_metered;
 
 use common::{
     accounts::StateMut,

@@ -1,11 +1,11 @@
-//! `open_metered`: discriminator ‖ epoch u32. Accounts: payer sw, metered w, governance, system_program.
+//! `open_metered`: discriminator ‖ epoch u32. Accounts: payer sw, metered w, governance, system_program, market.
 //! Anyone may open an epoch's booking: it holds nothing until an attested batch is applied.
 
 use common::{
     accounts::Accounts,
     args::Args,
     ids, require,
-    state::{Governance, Kind, Metered},
+    state::{trading::Market, Governance, Kind, Metered},
     Error, ProgramResult,
 };
 
@@ -18,10 +18,13 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let vacant = accounts.vacant()?;
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     accounts.pinned(&ids::SYSTEM_PROGRAM)?;
+    let market = accounts.singleton::<Market>(&ids::MARKET)?;
     let epoch = args.u32()?;
     args.end()?;
     governance.require_running(ids::PROGRAM_REGISTRY)?;
     require!(epoch > 0 && epoch < EPOCH_LIMIT, Error::WrongEpoch);
+    // Else a batch of its old root could be booked again, or for the first time, long after.
+    require!(epoch > market.closed_through, Error::EpochClosed);
 
     let (mut metered, bump) = vacant.create::<Metered>(&payer, &[b"metered", &epoch.to_le_bytes()])?;
     metered.payer = *payer.address();

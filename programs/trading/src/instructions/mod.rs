@@ -1,6 +1,7 @@
 //! One file an instruction. Here: what several of them share.
 
 pub mod cancel_order;
+pub mod close_epoch;
 pub mod commit_clearing;
 pub mod commit_run;
 pub mod create_order;
@@ -21,6 +22,8 @@ pub mod set_continuous;
 pub mod set_mandate;
 pub mod settle_batch;
 pub mod settle_late_batch;
+pub mod void_epoch;
+pub mod void_run;
 pub mod withdraw;
 
 use common::{

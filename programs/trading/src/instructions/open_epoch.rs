@@ -70,6 +70,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     market.last_opened = number;
     if first {
         market.settled_through = number - 1;
+        market.closed_through = number - 1;
     }
     let seq = next_of(&mut market);
     EpochOpened {

@@ -1,0 +1,39 @@
+//! `close_epoch`: discriminator. Accounts: payer w, market w, epoch w, metered.
+//! Once the horizon of resettlement and a day are over: the rent goes back to whoever paid it. By anyone, in order, and for good.
+
+use common::{
+    accounts::Accounts,
+    args::Args,
+    ids, require,
+    state::{
+        trading::{Epoch, Market, STATUS_FINALISED},
+        Metered,
+    },
+    Error, ProgramResult,
+};
+
+use crate::events::{next_of, EpochWasClosed};
+
+/// 14 days in which readings may be corrected, and one in which the last correction settles: a resettlement of an epoch reads the
+/// epoch before it too.
+const HORIZON_EPOCHS: u32 = 15 * 96;
+
+pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
+    args.end()?;
+    let payer = accounts.refunded()?;
+    let mut market = accounts.singleton_mut::<Market>(&ids::MARKET)?;
+    let epoch = accounts.state_mut::<Epoch>()?;
+    let metered = accounts.state::<Metered>()?;
+    require!(epoch.epoch == market.closed_through + 1, Error::EpochOutOfOrder);
+    // A run begun in the registry has minted, and must be finalised.
+    let idle = epoch.status == STATUS_FINALISED && metered.epoch == epoch.epoch && metered.run == epoch.run;
+    require!(idle && epoch.epoch <= market.settled_through, Error::WrongStatus);
+    let over = market.last_begun()?.saturating_sub(epoch.epoch) >= HORIZON_EPOCHS;
+    require!(over, Error::HorizonNotOver);
+
+    market.closed_through = epoch.epoch;
+    let seq = next_of(&mut market);
+    EpochWasClosed { epoch: epoch.epoch }.emit(&ids::MARKET.address, seq);
+    let recorded = epoch.payer;
+    epoch.close(payer, &recorded)
+}
