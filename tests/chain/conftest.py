@@ -35,7 +35,7 @@ def localnet_client(localnet: LocalnetProcess) -> Iterator[ChainClient]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a validator keeps a core busy: it must not outlive the tests that need it
 def validator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validator]:
     try:
         binary = find_validator(CACHE, SHARED_BIN, os.environ.get("SOLANA_TEST_VALIDATOR"))
@@ -45,7 +45,7 @@ def validator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validator]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def validator_client(validator: Validator) -> Iterator[ChainClient]:
     with ChainClient(validator.url) as client:
         yield client
