@@ -80,13 +80,14 @@ def test_a_range_settles_shows_itself_per_partition_and_changes_nothing_the_seco
     assert first["root"].value != shown[key_of(FIRST + 1)]["root"].value
 
     sent = site.scalar("SELECT count(*) FROM blockchain_transactions")
-    # the same range again: everything is found done, so what it takes is Dagster's own price
-    started = time.monotonic()
+    # the same range again: everything is found done, so what it takes is Dagster's own price (this process's seconds of
+    # a processor: on a busy machine the clock on the wall says nothing)
+    started = time.process_time()
     assert site.run(FIRST, FIRST).success
-    one = time.monotonic() - started
-    started = time.monotonic()
+    one = time.process_time() - started
+    started = time.process_time()
     assert site.run(FIRST, FIRST + EPOCHS - 1).success
-    eight = time.monotonic() - started
+    eight = time.process_time() - started
     assert site.scalar("SELECT count(*) FROM blockchain_transactions") == sent
     again = metadata(site.instance, "clearing_results")
     assert all(each["unchanged"].value is True for each in again.values())
