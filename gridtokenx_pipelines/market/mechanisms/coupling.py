@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gridtokenx_pipelines.market.mechanisms.outcome import ClearingError, Int64s, Orders
+from gridtokenx_pipelines.market.kernel import Int64s
+from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingError, Orders
 from gridtokenx_pipelines.market.rules import Link, Network
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
 
-BUY, SELL = 0, 1
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+MOST_TABLE = 1 << 24  # distinct values are found by a table up to this span, by sorting beyond
 
 
 class Arc(NamedTuple):
@@ -60,7 +60,7 @@ class Arc(NamedTuple):
 class Problem(NamedTuple):
     """Groups of orders (zone index, side, net limit, total Wh), in priority order per side, and arcs by link id.
 
-    `group_of` names each order row's group; within a group orders stand in priority order.
+    `group_of` names each order row's group.
     """
 
     zones: tuple[int, ...]
@@ -77,8 +77,8 @@ class Problem(NamedTuple):
         return len(self.zones)
 
 
-def problem_of(orders: Orders, network: Network) -> Problem:
-    """Sum up a book for coupling. Raises ClearingError for a network that can't be one."""
+def arcs_of(network: Network) -> tuple[tuple[int, ...], tuple[Arc, ...]]:
+    """Zone ids ascending, and the usable arcs by link id. Raises ClearingError for a network that can't be one."""
     zones = tuple(sorted(zone.zone_id for zone in network.zones))
     index = {zone: place for place, zone in enumerate(zones)}
     if len(index) != len(zones):
@@ -94,22 +94,52 @@ def problem_of(orders: Orders, network: Network) -> Problem:
             )
         start, end = index[link.from_zone], index[link.to_zone]
         arcs += [Arc(link, start, end, link.capacity_forward_wh), Arc(link, end, start, link.capacity_backward_wh)]
-    key = np.stack([orders.side, np.where(orders.side == BUY, -orders.limit, orders.limit), orders.zone], axis=1)
-    # unique rows come out sorted by side, then price priority, then zone: a priority order of groups
-    groups, group_of = np.unique(key, axis=0, return_inverse=True)
-    wh = np.zeros(len(groups), np.int64)
-    group_of = group_of.reshape(-1).astype(np.int64)
+    return zones, tuple(arc for arc in arcs if arc.capacity_wh > 0)
+
+
+def problem_of(orders: Orders, network: Network) -> Problem:
+    """Sum up a book for coupling. Raises ClearingError for a network that can't be one."""
+    zones, arcs = arcs_of(network)
+    zone_of_row = np.searchsorted(np.array(zones, np.int64), orders.zone)
+    code, levels = _levels(orders.limit)
+    # groups are numbered by side, then price priority, then zone: a priority order
+    rank = np.where(orders.is_sell, code, len(levels) - 1 - code)
+    key = ((orders.side * len(levels)) + rank) * len(zones) + zone_of_row
+    present, group_of = _numbered(key, 2 * len(levels) * len(zones))
+    wh = np.zeros(len(present), np.int64)
     np.add.at(wh, group_of, orders.wh)
-    side = groups[:, 0]
+    rest, zone = np.divmod(present, len(zones))
+    side, rank = np.divmod(rest, max(len(levels), 1))
     return Problem(
         zones=zones,
-        zone=np.array([index[int(zone)] for zone in groups[:, 2]], np.int64),
+        zone=zone,
         side=side,
-        limit=np.where(side == BUY, -groups[:, 1], groups[:, 1]),
+        limit=levels[np.where(side == BUY, len(levels) - 1 - rank, rank)],
         wh=wh,
-        arcs=tuple(arc for arc in arcs if arc.capacity_wh > 0),
+        arcs=arcs,
         group_of=group_of,
     )
+
+
+def _levels(limit: Int64s) -> tuple[Int64s, Int64s]:
+    """Each row's place among the distinct limits, and those, ascending."""
+    if not len(limit):
+        return limit, limit
+    low = int(limit.min())
+    code, levels = _numbered(limit - low, int(limit.max()) - low + 1)[::-1]
+    return code, levels + low
+
+
+def _numbered(key: Int64s, span: int) -> tuple[Int64s, Int64s]:
+    """The distinct keys of 0…span − 1, ascending, and each row's place among them; by a table if the span allows."""
+    if span > MOST_TABLE:
+        distinct, place = np.unique(key, return_inverse=True)
+        return distinct, place.reshape(-1).astype(np.int64)
+    table = np.zeros(span, np.int32)
+    table[key] = 1
+    distinct = np.flatnonzero(table)
+    np.cumsum(table, out=table)
+    return distinct, table[key].astype(np.int64) - 1
 
 
 class Areas:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gridtokenx_pipelines.market.mechanisms.coupling import BUY, Problem
-from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError
+import numpy as np
+
+from gridtokenx_pipelines.market.mechanisms.coupling import Problem
+from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingCheckError
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
 
 
@@ -25,11 +27,12 @@ def _fail(what: str, value: object, bound: object) -> None:
 
 
 def _check_quantities(problem: Problem, group_wh: Sequence[int], arc_wh: Sequence[int]) -> None:
-    balance = [0] * problem.n_zones
-    for group, wh in enumerate(group_wh):
-        if not 0 <= wh <= problem.wh[group]:
-            _fail(f"fill of group {group}", wh, f"0…{problem.wh[group]} Wh")
-        balance[int(problem.zone[group])] += -wh if problem.side[group] == BUY else wh
+    filled = np.array(group_wh, np.int64)
+    for group in np.flatnonzero((filled < 0) | (filled > problem.wh)).tolist():
+        _fail(f"fill of group {group}", group_wh[group], f"0…{problem.wh[group]} Wh")
+    sums = np.zeros(problem.n_zones, np.int64)
+    np.add.at(sums, problem.zone, np.where(problem.side == BUY, -filled, filled))
+    balance = sums.tolist()
     used: set[int] = set()
     for arc, sent in zip(problem.arcs, arc_wh, strict=True):
         if not 0 <= sent <= arc.capacity_wh:
@@ -55,14 +58,14 @@ def _slack_wh(problem: Problem) -> list[int]:
 
 
 def _check_orders(problem: Problem, group_wh: Sequence[int], prices: Sequence[int], slack: Sequence[int]) -> None:
-    unserved = [0] * problem.n_zones
-    for group, wh in enumerate(group_wh):
-        zone, limit = int(problem.zone[group]), int(problem.limit[group])
-        gain = limit - prices[zone] if problem.side[group] == BUY else prices[zone] - limit
-        if wh and gain < 0:
-            _fail(f"net limit {limit} of a filled order in zone {problem.zones[zone]}", f"{-gain} µTHB worse", "met")
-        if gain >= 1:
-            unserved[zone] += int(problem.wh[group]) - wh
+    filled, price = np.array(group_wh, np.int64), np.array(prices, np.int64)[problem.zone]
+    gains = np.where(problem.side == BUY, problem.limit - price, price - problem.limit)
+    for group in np.flatnonzero((filled > 0) & (gains < 0)).tolist():
+        zone, limit = problem.zones[int(problem.zone[group])], int(problem.limit[group])
+        _fail(f"net limit {limit} of a filled order in zone {zone}", f"{-gains[group]} µTHB worse", "met")
+    left_out = np.zeros(problem.n_zones, np.int64)
+    np.add.at(left_out, problem.zone, np.where(gains >= 1, problem.wh - filled, 0))
+    unserved: list[int] = left_out.tolist()
     for zone, wh in enumerate(unserved):
         if wh > slack[zone]:
             _fail(f"energy left out at a gain in zone {problem.zones[zone]}", f"{wh} Wh", f"at most {slack[zone]} Wh")

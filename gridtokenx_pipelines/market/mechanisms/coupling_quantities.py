@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gridtokenx_pipelines.market.mechanisms.coupling import BUY, SELL, Problem, forest
+from gridtokenx_pipelines.market.mechanisms.coupling import Problem, forest
 from gridtokenx_pipelines.market.mechanisms.coupling_prices import Structure, exact_prices
-from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError
+from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingCheckError
 
 MOST_REPAIRS = 1_000
 
@@ -39,74 +39,81 @@ class _Balancer:
         coupled = [place for place in range(len(problem.arcs)) if at.arc_some[place] and at.arc_less[place]]
         areas, in_tree = forest(problem.n_zones, (problem.arcs[place] for place in coupled))
         self.members = areas.members()
-        self.tree = [place for place, joins in zip(coupled, in_tree, strict=True) if joins]
-        self.prices, self.trades = exact_prices(problem, at, areas, self.tree)
-        self.base = [
-            int(wh + 0.5) if not less else int(wh) for wh, less in zip(at.group_wh, at.group_less, strict=True)
-        ]
+        tree = [place for place, joins in zip(coupled, in_tree, strict=True) if joins]
+        self.prices, self.trades = exact_prices(problem, at, areas, tree)
+        self.base = np.where(at.group_less, at.group_wh.astype(np.int64), problem.wh)
         self.sent = [0] * len(problem.arcs)
         for place in np.flatnonzero(at.arc_some).tolist():
-            if place not in self.tree:
-                full = problem.arcs[place].capacity_wh
-                self.sent[place] = int(at.arc_wh[place]) if at.arc_less[place] else full
+            full = problem.arcs[place].capacity_wh
+            self.sent[place] = int(at.arc_wh[place]) if at.arc_less[place] else full
+        self.tree: list[list[int]] = [[] for _ in range(problem.n_zones)]
+        self.arcs: list[list[int]] = [[] for _ in range(problem.n_zones)]
+        for places, lists in ((tree, self.tree), (range(len(problem.arcs)), self.arcs)):
+            for place in places:
+                lists[problem.arcs[place].start].append(place)
+                lists[problem.arcs[place].end].append(place)
+        for place in tree:
+            self.sent[place] = 0
         partly = np.flatnonzero(at.group_some & at.group_less).tolist()
         self.partly = {int(problem.zone[group]): group for group in reversed(partly)}
-        self.sides = [
-            [np.flatnonzero((problem.zone == zone) & (problem.side == side)).tolist() for side in (BUY, SELL)]
-            for zone in range(problem.n_zones)
-        ]
+        self.fills = self.base.copy()
+        self.sign = np.where(problem.side == BUY, -1, 1)
+        self.own = np.zeros(problem.n_zones, np.int64)  # Wh sold less bought by the zone's own orders
+        np.add.at(self.own, problem.zone, self.fills * self.sign)
 
     def balance_all(self) -> list[int]:
         """Wh per group with every zone balanced; fills `sent` of the tree's arcs."""
-        fills = list(self.base)
         for zones in self.members:
-            self._balance(zones, fills)
-        return fills
+            self._balance(zones)
+        filled: list[int] = self.fills.tolist()
+        return filled
 
-    def _balance(self, zones: list[int], fills: list[int]) -> None:
+    def _balance(self, zones: list[int]) -> None:
+        problem = self.problem
         roots = [zone for zone in zones if zone in self.partly] or zones[:1]
-        path = self._inwards(zones, roots[0])
+        path = self._inwards(roots[0])
         for _ in range(MOST_REPAIRS):
-            excess = self._sweep(path, fills)
+            excess = self._sweep(path)
             if not excess:
                 return
             # nothing in the zone itself could take the Wh: the component's least prior order on that side gives way
             side = SELL if excess > 0 else BUY
-            givers = [group for member in zones for group in self.sides[member][side] if self.base[group] > 0]
-            if not givers:
+            inside = np.isin(problem.zone, np.array(zones))
+            givers = np.flatnonzero(inside & (problem.side == side) & (self.base > 0))
+            if not len(givers):
                 break
-            giver = max(givers)
-            self.base[giver] -= min(abs(excess), self.base[giver])
-            for member in zones:
-                for group in (*self.sides[member][BUY], *self.sides[member][SELL]):
-                    fills[group] = self.base[group]
+            giver = int(givers[-1])
+            self.base[giver] -= min(abs(excess), int(self.base[giver]))
+            self.fills[inside] = self.base[inside]
+            self.own[zones] = 0
+            np.add.at(self.own, problem.zone[inside], (self.fills * self.sign)[inside])
         raise ClearingCheckError(
             f"zones {[self.problem.zones[zone] for zone in zones]} could not be balanced to the Wh; "
             "report the book, it is not committed"
         )
 
-    def _inwards(self, zones: list[int], root: int) -> list[tuple[int, int | None]]:
+    def _inwards(self, root: int) -> list[tuple[int, int | None]]:
         """(zone, arc towards the root), outermost first."""
         order: list[tuple[int, int | None]] = [(root, None)]
         seen, place = {root}, 0
         while place < len(order):
             zone = order[place][0]
-            for arc_place in self.tree:
+            for arc_place in self.tree[zone]:
                 arc = self.problem.arcs[arc_place]
-                other = arc.end if arc.start == zone else arc.start if arc.end == zone else zone
+                other = arc.end if arc.start == zone else arc.start
                 if other not in seen:
                     seen.add(other)
                     order.append((other, arc_place))
             place += 1
         return order[::-1]
 
-    def _sweep(self, path: list[tuple[int, int | None]], fills: list[int]) -> int:
+    def _sweep(self, path: list[tuple[int, int | None]]) -> int:
         """Flows from the balances of one component; the first zone's excess that could not be placed, or 0."""
         for _, towards in path:
             if towards is not None:
                 self.sent[towards] = 0
         for zone, towards in path:
-            excess = self._excess(zone, fills)
+            excess = self._excess(zone)
             if towards is not None:
                 arc = self.problem.arcs[towards]
                 if arc.start == zone:
@@ -114,42 +121,48 @@ class _Balancer:
                 else:
                     wanted = min(max(-excess, 0), arc.delivered_wh(arc.capacity_wh))
                     self.sent[towards] = arc.sent_for(wanted)
-                excess = self._excess(zone, fills)
-            excess = self._absorb(zone, excess, fills)
+                excess = self._excess(zone)
+            excess = self._absorb(zone, excess)
             if excess:
                 return excess
         return 0
 
-    def _excess(self, zone: int, fills: list[int]) -> int:
+    def _excess(self, zone: int) -> int:
         """Wh of the zone sold and arriving, less bought and sent away."""
-        buys, sells = self.sides[zone]
-        total = sum(fills[group] for group in sells) - sum(fills[group] for group in buys)
-        for arc, sent in zip(self.problem.arcs, self.sent, strict=True):
-            if sent and arc.end == zone:
-                total += arc.delivered_wh(sent)
-            elif sent and arc.start == zone:
-                total -= sent
+        total = int(self.own[zone])
+        for place in self.arcs[zone]:
+            arc, sent = self.problem.arcs[place], self.sent[place]
+            if sent:
+                total += arc.delivered_wh(sent) if arc.end == zone else -sent
         return total
 
-    def _absorb(self, zone: int, excess: int, fills: list[int]) -> int:
+    def _absorb(self, zone: int, excess: int) -> int:
         """Place a zone's excess (or lack) with its partly filled order, other orders at the price, then by cuts."""
-        problem, (buys, sells) = self.problem, self.sides[zone]
-        grow, shrink = (buys, sells) if excess > 0 else (sells, buys)
+        if not excess:
+            return 0
+        problem, here = self.problem, self.problem.zone == zone
+        grow = np.flatnonzero(here & (problem.side == (BUY if excess > 0 else SELL))).tolist()
+        shrink = np.flatnonzero(here & (problem.side == (SELL if excess > 0 else BUY))).tolist()
         at_price = [group for group in grow if int(problem.limit[group]) == self.prices[zone]]
         steps = [(group, True) for group in at_price] + [(group, False) for group in reversed(shrink)]
         if zone in self.partly:
             first = self.partly[zone]
             steps.insert(0, (first, first in grow))
         for group, grows in steps:
-            room = int(problem.wh[group]) - fills[group] if grows else fills[group]
-            taken = min(abs(excess), room)
-            fills[group] += taken if grows else -taken
+            filled = int(self.fills[group])
+            taken = min(abs(excess), int(problem.wh[group]) - filled if grows else filled)
+            self._change(zone, group, taken if grows else -taken)
             excess += -taken if excess > 0 else taken
+            if not excess:
+                break
         return excess
+
+    def _change(self, zone: int, group: int, wh: int) -> None:
+        self.fills[group] += wh
+        self.own[zone] += wh * int(self.sign[group])
 
 
 def whole_quantities(problem: Problem, at: Structure) -> Quantities:
     """Integer quantities and exact prices of an optimum. Raises ClearingCheckError if a component can't be balanced."""
     balancer = _Balancer(problem, at)
-    fills = balancer.balance_all()
-    return Quantities(fills, balancer.sent, balancer.prices, balancer.trades)
+    return Quantities(balancer.balance_all(), balancer.sent, balancer.prices, balancer.trades)

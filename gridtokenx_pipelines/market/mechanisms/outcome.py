@@ -5,15 +5,18 @@ Belongs here: the shared types and errors. Does not belong here: any mechanism.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, order_of, sortable
 from gridtokenx_pipelines.market.rules import Link
 
-Int64s = npt.NDArray[np.int64]
+BUY, SELL = 0, 1
 
 
 class ClearingError(ValueError):
@@ -28,19 +31,55 @@ class NotYetCleared(ClearingError):
     """A mechanism that is not settled by an auction here."""
 
 
-class Orders(NamedTuple):
-    """A book's columns in priority order within each side (0 buy, 1 sell); energies Wh, limits net, µTHB/kWh."""
+@dataclass(frozen=True)
+class Orders:
+    """A book's columns, rows in any order: side (0 buy, 1 sell), zone, Wh, net limit in µTHB/kWh, time in µs.
+
+    `ids`: what ranks orders of one limit and time, first key first (a 16-byte id in two halves).
+    """
 
     side: Int64s
     zone: Int64s
     wh: Int64s
     limit: Int64s
     time_us: Int64s
-    order_id: list[bytes]
+    ids: tuple[UInt64s, ...]
 
-    def of_side(self, side: int) -> Int64s:
-        """Row numbers of a side, in priority order."""
-        return np.flatnonzero(self.side == side)
+    @cached_property
+    def is_sell(self) -> Bools:
+        """The side as a mask."""
+        return self.side.astype(np.bool_)
+
+    def keys(self, rows: Int64s) -> list[UInt64s]:
+        """What ranks rows of one net limit: time, then id."""
+        return [sortable(self.time_us[rows]), *(key[rows] for key in self.ids)]
+
+    def at(self, rows: Int64s) -> Orders:
+        """Some of the rows, in the order given."""
+        return Orders(
+            self.side[rows],
+            self.zone[rows],
+            self.wh[rows],
+            self.limit[rows],
+            self.time_us[rows],
+            tuple(key[rows] for key in self.ids),
+        )
+
+    def by_priority(self, rows: Int64s) -> Int64s:
+        """The rows, buys then sells, each side by net limit, time and id."""
+        sells = self.is_sell[rows]
+        rank = np.where(sells, self.limit[rows], -self.limit[rows])
+        low, high = (int(rank.min()), int(rank.max())) if len(rows) else (0, 0)
+        times = self.time_us[rows]
+        first, last = (int(times.min()), int(times.max())) if len(rows) else (0, 0)
+        time_bits = (last - first).bit_length()
+        if (high - low).bit_length() + time_bits < 63:  # one packed key instead of three
+            packed = (sells.astype(np.int64) << np.int64(62)) | (rank - low << np.int64(time_bits)) | (times - first)
+            keys = [packed.view(np.uint64)]
+        else:
+            keys = [sells.astype(np.uint64), sortable(rank), sortable(times)]
+        found: Int64s = rows[order_of([*keys, *(key[rows] for key in self.ids)])]
+        return found
 
 
 class Flow(NamedTuple):
@@ -54,13 +93,13 @@ class Flow(NamedTuple):
     wheeling_uthb: int
 
 
-class Pair(NamedTuple):
-    """Rows of the book that traded with each other: delivered Wh at a price."""
+class Pairs(NamedTuple):
+    """Rows of the book that traded with each other, as columns: delivered Wh at a price in µTHB/kWh."""
 
-    buy: int
-    sell: int
-    energy_wh: int
-    price_uthb_per_kwh: int
+    buy: Int64s
+    sell: Int64s
+    energy_wh: Int64s
+    price_uthb_per_kwh: Int64s
 
 
 @dataclass(frozen=True)
@@ -74,5 +113,11 @@ class Outcome:
     filled: Int64s
     prices: dict[int, int | None]
     flows: list[Flow] = field(default_factory=list)
-    pairs: list[Pair] | None = None
+    pairs: Pairs | None = None
     one_area: bool = False
+
+
+def ids_of(values: Sequence[bytes]) -> tuple[UInt64s, UInt64s]:
+    """16-byte ids as the two halves that rank them."""
+    halves: npt.NDArray[np.uint64] = np.frombuffer(b"".join(values), ">u8").astype(np.uint64).reshape(-1, 2)
+    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])

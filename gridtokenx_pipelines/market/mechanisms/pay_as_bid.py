@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridtokenx_pipelines.market.mechanisms.outcome import Orders, Outcome, Pair
-from gridtokenx_pipelines.market.mechanisms.uniform import BUY, SELL, fill, volume_of
-from gridtokenx_pipelines.market.pairing import pair_up
+from gridtokenx_pipelines.market.kernel import cross
+from gridtokenx_pipelines.market.mechanisms.outcome import Orders, Outcome, Pairs
+from gridtokenx_pipelines.market.pairing import pair_by_priority
 from gridtokenx_pipelines.market.rules import Network
 
 
 def clear(orders: Orders, network: Network) -> Outcome:
     """All zones as one area; links are ignored. There is no zone price, each match has its own."""
-    buys, sells = orders.of_side(BUY), orders.of_side(SELL)
-    volume = volume_of(orders.limit[buys], orders.wh[buys], orders.limit[sells], orders.wh[sells])
-    filled = np.zeros(len(orders.side), np.int64)
-    filled[buys], filled[sells] = fill(orders.wh[buys], volume), fill(orders.wh[sells], volume)
-    pairs = []
-    for buy, sell, energy in pair_up(buys, filled[buys], sells, filled[sells]):
-        earlier = min((buy, sell), key=lambda row: (int(orders.time_us[row]), orders.order_id[row]))
-        pairs.append(Pair(buy, sell, energy, int(orders.limit[earlier])))
+    filled = cross(orders.is_sell, orders.limit, orders.wh, orders.keys).filled
+    buy, sell, energy = pair_by_priority(orders, filled)
+    earlier = np.where(_is_earlier(orders, buy, sell), buy, sell)
+    pairs = Pairs(buy, sell, energy, orders.limit[earlier])
     return Outcome(filled, {zone.zone_id: None for zone in network.zones}, pairs=pairs, one_area=True)
+
+
+def _is_earlier(orders: Orders, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether the first row of each pair ranks before the second by time, then id."""
+    earlier = np.zeros(len(first), np.bool_)
+    level = np.ones(len(first), np.bool_)
+    for one, other in zip(orders.keys(first), orders.keys(second), strict=True):
+        earlier |= level & (one < other)
+        level &= one == other
+    return earlier

@@ -6,60 +6,66 @@ Zones that no usable link reaches clear as `uniform` does, without a solver.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from math import floor
 
 import numpy as np
 
-from gridtokenx_pipelines.market.mechanisms.coupling import BUY, SELL, Problem, forest, problem_of
+from gridtokenx_pipelines.market.kernel import Int64s, cross, serve
+from gridtokenx_pipelines.market.mechanisms.coupling import Problem, arcs_of, forest, problem_of
 from gridtokenx_pipelines.market.mechanisms.coupling_check import check
 from gridtokenx_pipelines.market.mechanisms.coupling_program import find_optimum
 from gridtokenx_pipelines.market.mechanisms.coupling_quantities import whole_quantities
-from gridtokenx_pipelines.market.mechanisms.outcome import Flow, Int64s, Orders, Outcome
-from gridtokenx_pipelines.market.mechanisms.uniform import cross, fill
+from gridtokenx_pipelines.market.mechanisms.outcome import Flow, Orders, Outcome
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import value_ceil_uthb
 
 
 def clear(orders: Orders, network: Network) -> Outcome:
     """Clear all zones together. Raises ClearingCheckError rather than returning a result that does not check."""
-    problem = problem_of(orders, network)
-    areas, _ = forest(problem.n_zones, problem.arcs)
     filled = np.zeros(len(orders.side), np.int64)
-    prices: dict[int, int | None] = {zone: None for zone in problem.zones}
+    prices: dict[int, int | None] = {zone.zone_id: None for zone in network.zones}
     flows: dict[int, Flow] = {link.link_id: Flow(link, link.from_zone, link.to_zone, 0, 0, 0) for link in network.links}
-    for members in areas.members():
-        zones = [problem.zones[zone] for zone in members]
-        rows = np.flatnonzero(np.isin(orders.zone, np.array(zones)))
-        if len(np.unique(orders.side[rows])) < len((BUY, SELL)):
+    for zones, rows in _areas(orders, network):
+        part = orders if rows is None else orders.at(rows)
+        if part.is_sell.all() or not part.is_sell.any():
             continue  # nobody to trade with in this area
-        part = _rows_of(orders, rows)
         if len(zones) == 1:
-            filled[rows], prices[zones[0]] = _alone(part)
-            continue
-        inside = tuple(zone for zone in network.zones if zone.zone_id in zones)
-        links = tuple(link for link in network.links if link.from_zone in zones and link.to_zone in zones)
-        filled[rows], found, sent = _coupled(part, Network(zones=inside, links=links))
+            alone = cross(part.is_sell, part.limit, part.wh, part.keys)
+            found, served = {zones[0]: alone.price_uthb_per_kwh}, alone.filled
+        else:
+            inside = tuple(zone for zone in network.zones if zone.zone_id in zones)
+            links = tuple(link for link in network.links if link.from_zone in zones and link.to_zone in zones)
+            served, found, sent = _coupled(part, Network(zones=inside, links=links))
+            flows |= {flow.link.link_id: flow for flow in sent}
+        filled[slice(None) if rows is None else rows] = served
         prices |= found
-        flows |= {flow.link.link_id: flow for flow in sent}
     return Outcome(filled, prices, [flows[link_id] for link_id in sorted(flows)])
 
 
-def _rows_of(orders: Orders, rows: Int64s) -> Orders:
-    ids = [orders.order_id[row] for row in rows.tolist()]
-    return Orders(orders.side[rows], orders.zone[rows], orders.wh[rows], orders.limit[rows], orders.time_us[rows], ids)
-
-
-def _alone(orders: Orders) -> tuple[Int64s, int | None]:
-    buys, sells = orders.of_side(BUY), orders.of_side(SELL)
-    result = cross(orders.limit[buys], orders.wh[buys], orders.limit[sells], orders.wh[sells])
-    filled = np.zeros(len(orders.side), np.int64)
-    filled[buys], filled[sells] = result.bought, result.sold
-    return filled, result.price_uthb_per_kwh
+def _areas(orders: Orders, network: Network) -> Iterator[tuple[list[int], Int64s | None]]:
+    """Zones joined by usable links, with their rows of the book (None: all of them)."""
+    zones, arcs = arcs_of(network)
+    areas, _ = forest(len(zones), arcs)
+    members = areas.members()
+    if len(members) == 1:
+        yield list(zones), None
+        return
+    number = np.zeros(len(zones), np.int64)
+    for place, inside in enumerate(members):
+        number[inside] = place
+    area = number[np.searchsorted(np.array(zones, np.int64), orders.zone)]
+    order = np.argsort(area, kind="stable")
+    ends = np.searchsorted(area[order], np.arange(len(members) + 1))
+    for inside, (start, end) in zip(members, pairwise(ends), strict=True):
+        if start < end:
+            yield [zones[zone] for zone in inside], order[start:end]
 
 
 def _coupled(orders: Orders, network: Network) -> tuple[Int64s, dict[int, int | None], list[Flow]]:
     problem = problem_of(orders, network)
-    whole = whole_quantities(problem, find_optimum(problem, orders.wh))
+    whole = whole_quantities(problem, find_optimum(problem, orders))
     prices = [floor(price) for price in whole.prices]
     check(problem, whole.group_wh, whole.arc_wh, prices)
     flows = [
@@ -77,13 +83,13 @@ def _coupled(orders: Orders, network: Network) -> tuple[Int64s, dict[int, int | 
     published = {
         zone: price if trades else None for zone, price, trades in zip(problem.zones, prices, whole.trades, strict=True)
     }
-    return _to_orders(problem, orders, whole.group_wh), published, flows
+    return _to_orders(problem, orders, np.array(whole.group_wh, np.int64)), published, flows
 
 
-def _to_orders(problem: Problem, orders: Orders, group_wh: list[int]) -> Int64s:
+def _to_orders(problem: Problem, orders: Orders, group_wh: Int64s) -> Int64s:
     """Serve the orders of each group in priority order."""
-    filled = np.zeros(len(orders.side), np.int64)
-    for group in np.flatnonzero(np.array(group_wh) > 0).tolist():
+    filled: Int64s = orders.wh * (group_wh == problem.wh)[problem.group_of]
+    for group in np.flatnonzero((group_wh > 0) & (group_wh < problem.wh)).tolist():
         rows = np.flatnonzero(problem.group_of == group)
-        filled[rows] = fill(orders.wh[rows], group_wh[group])
+        filled[rows] = serve(orders.wh[rows], int(group_wh[group]), orders.keys(rows))
     return filled
