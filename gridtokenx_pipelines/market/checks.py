@@ -280,9 +280,26 @@ def _served(case: _Case) -> Iterator[Fault]:
         price = case.zones[zone]["price_uthb_per_kwh"]
         if price is not None and (limit > price if order["side"] == BUY else limit < price):
             left_out[zone] += order["covered_wh"] - case.filled.get(ident, 0)
+    together = _coupled(case)
     for zone, wh in left_out.items():
-        if wh > spare[zone]:
-            yield Fault(OPTIMUM, f"zone {zone} left out {wh} Wh that would gain, at most {spare[zone]} round away")
+        allowed = sum(spare[other] for other in together[zone])
+        if wh > allowed:
+            yield Fault(OPTIMUM, f"zone {zone} left out {wh} Wh that would gain, at most {allowed} round away")
+
+
+def _coupled(case: _Case) -> dict[int, list[int]]:
+    """For each zone, the zones that flows couple it to: what links round away adds up among them."""
+    together = {zone: [zone] for zone in case.zones}
+    for flow in case.flows:
+        ends = flow["from_zone"], flow["to_zone"]
+        prices = [case.zones[zone]["price_uthb_per_kwh"] for zone in ends]
+        link = case.links[flow["link_id"]]
+        if flow["sent_wh"] and None not in prices and together[ends[0]] is not together[ends[1]]:
+            gain = prices[1] * (MILLION - link.loss_ppm) - (prices[0] + link.link_wheeling_uthb_per_kwh) * MILLION
+            if abs(gain) <= MILLION:
+                joined = together[ends[0]] + together[ends[1]]
+                together |= dict.fromkeys(joined, joined)
+    return together
 
 
 def _no_link_gains(case: _Case, ways: list[_Way]) -> Iterator[Fault]:

@@ -19,7 +19,7 @@ from gridtokenx_pipelines.market.rules import Link, Network
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
 
 Floats = npt.NDArray[np.float64]
-MOST_TABLE = 1 << 24  # distinct values are found by a table up to this span, by sorting beyond
+TABLE_PER_ROW = 16  # distinct values are found by a table up to this span a row, by sorting beyond
 
 
 class Arc(NamedTuple):
@@ -132,7 +132,7 @@ def _levels(limit: Int64s) -> tuple[Int64s, Int64s]:
 
 def _numbered(key: Int64s, span: int) -> tuple[Int64s, Int64s]:
     """The distinct keys of 0…span − 1, ascending, and each row's place among them; by a table if the span allows."""
-    if span > MOST_TABLE:
+    if span > TABLE_PER_ROW * len(key):
         distinct, place = np.unique(key, return_inverse=True)
         return distinct, place.reshape(-1).astype(np.int64)
     table = np.zeros(span, np.int32)

@@ -2,6 +2,7 @@
 
 Belongs here: balance per zone to the Wh, capacities, limits, complementary slackness. Does not belong here: repairing.
 Slackness is held to one µTHB a hop, and to one Wh a zone and for each lossy link at it: losses round down per link.
+What they round away adds up along a component of coupled zones, where its partly filled order takes it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gridtokenx_pipelines.market.mechanisms.coupling import Problem
+from gridtokenx_pipelines.market.mechanisms.coupling import Arc, Problem, forest
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingCheckError
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
 
@@ -18,7 +19,7 @@ from gridtokenx_pipelines.units import PARTS_PER_MILLION
 def check(problem: Problem, group_wh: Sequence[int], arc_wh: Sequence[int], prices: Sequence[int]) -> None:
     """Raise ClearingCheckError unless fills, flows and whole prices (also of idle zones) are an equilibrium."""
     _check_quantities(problem, group_wh, arc_wh)
-    _check_orders(problem, group_wh, prices, _slack_wh(problem))
+    _check_orders(problem, group_wh, prices, _slack_wh(problem, arc_wh, prices))
     _check_arcs(problem, arc_wh, prices)
 
 
@@ -48,13 +49,27 @@ def _check_quantities(problem: Problem, group_wh: Sequence[int], arc_wh: Sequenc
             _fail(f"balance of zone {zone}", f"{excess} Wh", "0")
 
 
-def _slack_wh(problem: Problem) -> list[int]:
+def _slack_wh(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int]) -> list[int]:
     slack = [1] * problem.n_zones
     lossy = {arc.link.link_id: (arc.start, arc.end) for arc in problem.arcs if arc.link.loss_ppm}
     for ends in lossy.values():
         for zone in ends:
             slack[zone] += 1
+    coupled = (
+        arc
+        for arc, sent in zip(problem.arcs, arc_wh, strict=True)
+        if sent and abs(_gain(arc, prices)) <= PARTS_PER_MILLION
+    )
+    for zones in forest(problem.n_zones, coupled)[0].members():
+        together = sum(slack[zone] for zone in zones)
+        for zone in zones:
+            slack[zone] = together
     return slack
+
+
+def _gain(arc: Arc, prices: Sequence[int]) -> int:
+    """What a kWh sent over the arc gains, in ppm of a µTHB."""
+    return prices[arc.end] * arc.kept_ppm - (prices[arc.start] + arc.wheeling) * PARTS_PER_MILLION
 
 
 def _check_orders(problem: Problem, group_wh: Sequence[int], prices: Sequence[int], slack: Sequence[int]) -> None:
@@ -73,7 +88,7 @@ def _check_orders(problem: Problem, group_wh: Sequence[int], prices: Sequence[in
 
 def _check_arcs(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int]) -> None:
     for arc, sent in zip(problem.arcs, arc_wh, strict=True):
-        gain = prices[arc.end] * arc.kept_ppm - (prices[arc.start] + arc.wheeling) * PARTS_PER_MILLION
+        gain = _gain(arc, prices)
         if gain > PARTS_PER_MILLION and sent < arc.capacity_wh:
             _fail(f"flow over link {arc.link.link_id} that gains {gain} ppm µTHB/kWh", sent, f"{arc.capacity_wh} Wh")
         if gain < -PARTS_PER_MILLION and sent > 0:

@@ -66,7 +66,7 @@ def _free_columns(problem: Problem, at: Structure) -> Bools:
 def _is_settled(problem: Problem, free: Bools) -> bool:
     """Whether the free columns leave no choice: no cycle of links, at most one group of orders in each area."""
     n_groups = len(problem.zone)
-    areas, in_tree = forest(problem.n_zones, (arc for place, arc in enumerate(problem.arcs) if free[n_groups + place]))
+    areas, in_tree = forest(problem.n_zones, (problem.arcs[place] for place in np.flatnonzero(free[n_groups:])))
     roots = [areas.find(int(zone)) for zone in problem.zone[free[:n_groups]]]
     return all(in_tree) and len(roots) == len(set(roots))
 
@@ -117,11 +117,11 @@ def _by_priority(
 def _by_link_id(problem: Problem, program: Program, free: Bools, found: Floats) -> tuple[Floats, Floats]:
     """Lowest flow over the first free link, then the next, until flows can't differ."""
     n_groups = len(problem.zone)
-    for link_id in sorted({arc.link.link_id for arc in problem.arcs}):
+    link_of = np.concatenate([np.full(n_groups, -1), [arc.link.link_id for arc in problem.arcs]])
+    for link_id in np.unique(link_of[n_groups:][free[n_groups:]]).tolist():
         if _is_settled(problem, free):
             break
-        mine = np.array([False] * n_groups + [arc.link.link_id == link_id for arc in problem.arcs]) & free
-        if mine.any():
-            found = program.solve(mine.astype(np.float64)).x
-            program, free = _pin(program, found, mine), free & ~mine
+        mine = free & (link_of == link_id)
+        found = program.solve(mine.astype(np.float64)).x
+        program, free = _pin(program, found, mine), free & ~mine
     return found[:n_groups], found[n_groups:]

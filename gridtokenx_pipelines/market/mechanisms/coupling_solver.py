@@ -19,8 +19,9 @@ from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingCheckErr
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
 
 PRICE_SCALE = 1_000.0  # costs of some thousands keep HiGHS's absolute tolerance of 1e-7 far below one µTHB
-EXACT_LEVELS = 48  # a zone's window is solved level by level from this many groups on
-BLOCKS = 16  # wider ones are looked at in this many blocks a side
+EXACT_GROUPS, EXACT_GROUPS_PER_ZONE = 2_000, 32  # so many columns the solver takes faster than they are windowed
+BLOCKS = 16  # of neighbouring limits, a zone and side, where there are more
+REACH = 8  # groups that a window has at least on each side of a price
 MOST_ZOOMS, WIDEN = 8, 4
 
 
@@ -146,13 +147,12 @@ def most_welfare(problem: Problem, program: Program, wheeling: Floats) -> Floats
     for _ in range(MOST_ZOOMS):
         inside = windows.inside()
         count = np.bincount(problem.zone[inside], minlength=problem.n_zones)
-        if count.max(initial=0) <= EXACT_LEVELS:
+        if count.sum() <= max(EXACT_GROUPS, EXACT_GROUPS_PER_ZONE * problem.n_zones):
             break
         price = _rough_prices(problem, program, wheeling, windows)
         if price is None:
             break
-        reach = np.maximum(3 * count // (2 * BLOCKS) + 1, EXACT_LEVELS // 2)
-        windows.close_in(price, count > EXACT_LEVELS, reach)
+        windows.close_in(price, count > 2 * REACH, np.maximum(3 * count // (2 * BLOCKS) + 1, REACH))
     while True:
         fixed = np.concatenate([~windows.inside(), arcs])
         outside = np.concatenate([windows.outside_wh(), np.zeros(len(arcs))])
