@@ -204,6 +204,8 @@ def test_a_meter_is_admitted_with_its_baseline(chain: Chain):
         "corrected_run": 0,
         "baseline_production_wh": 50,
         "baseline_consumption_wh": 60,
+        "next_device_key": Pubkey.default(),
+        "key_from_epoch": 0,
         "production_wh": 0,
         "consumption_wh": 0,
         "minted_wh": 0,

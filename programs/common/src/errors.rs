@@ -148,6 +148,8 @@ errors! {
     CorrectedTwice = 6310,
     /// The meter's epochs before its suspension are not all settled; settle them first, if need be by a late entry.
     MeterUnsettled = 6311,
+    /// A device key must not be zero, and differ from the present one.
+    InvalidDeviceKey = 6312,
 
     // 6400–6499: energy-token
     /// Fewer than k bridge attestors signed.

@@ -17,6 +17,8 @@ common::events! {
     }
     /// A meter is suspended or retired from an epoch on; source: the registry.
     pub struct MeterStatusSet { pub meter: Address, pub status: u8, pub from_epoch: u32, }
+    /// A meter's readings are signed by another key from an epoch on; source: the registry.
+    pub struct DeviceKeySet { pub meter: Address, pub device_key: Address, pub from_epoch: u32, }
     /// A run of an epoch began; source: the registry's `Metered` account, seq = run.
     pub struct RunBegun { pub epoch: u32, pub run: u16, pub kind: u8, }
     /// A run of an epoch is void; source: the registry's `Metered` account, seq = run.

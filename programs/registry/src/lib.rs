@@ -36,7 +36,7 @@ common::instructions! {
     /// Registers the signing wallet as a participant, pending approval.
     register_user(user_type: "u8", zone: "u16") [wallet: "s", payer: "sw", user: "w", system_program: "", governance: ""];
     /// Approves a pending or suspended user.
-    approve_user() [authority: "s", user: "w", governance: ""];
+    approve_user() [authority: "s", user: "w", governance: "", registry: "w"];
     /// Registers a meter of the signing owner, pending approval. One id is one account; only one that was retired before it was ever admitted is registered again.
     register_meter(meter_type: "u8", zone: "u16", rating_w: "u32", device_key: "pubkey", meter_id: "string")
         [owner: "s", payer: "sw", user: "", meter: "w", registry: "", system_program: "", governance: ""];
@@ -45,6 +45,9 @@ common::instructions! {
         [authority: "s", meter: "w", registry: "w", governance: "", market: ""];
     /// Suspends or retires a meter from an epoch that has not begun.
     set_meter_status(status: "u8", from_epoch: "u32") [authority: "s", meter: "w", registry: "w", governance: "", market: ""];
+    /// Names the key that signs a meter's readings from an epoch that has not begun; signed by owner and authority.
+    rotate_device_key(device_key: "pubkey", from_epoch: "u32")
+        [owner: "s", authority: "s", meter: "w", registry: "w", governance: "", market: ""];
     /// Suspends or retires a user.
     set_user_status(status: "u8") [authority: "s", user: "w", governance: ""];
     /// Claims production for a certificate; only governance's PDA can sign for it.

@@ -44,7 +44,7 @@ layout! {
     /// Totals over all meters since their baselines: minted − deficit = production − consumption, always.
     pub struct Registry {
         pub network: u64,
-        /// Reserved, 0: user accounts are counted off chain, approving one does not write the registry.
+        /// Users ever approved.
         pub users: u64,
         /// Meters ever approved.
         pub meters: u64,
@@ -97,6 +97,10 @@ layout! {
         pub minted_wh: Wh,
         pub deficit_wh: Wh,
         pub claimed_erc_wh: Wh,
+        /// The key that signs readings from the start of `key_from_epoch` on; zeros: none was ever named.
+        pub next_device_key: Address,
+        pub key_from_epoch: u32,
+        pub _pad1: u32,
     }
 
     /// What the registry has booked for an epoch, in its present run.
@@ -128,6 +132,16 @@ account!(Meter, ids::REGISTRY_ID);
 account!(Metered, ids::REGISTRY_ID);
 
 impl Meter {
+    /// The key that signs the readings of an epoch.
+    #[inline(always)]
+    pub fn device_key_at(&self, epoch: u32) -> &Address {
+        if self.key_from_epoch != 0 && self.key_from_epoch <= epoch {
+            &self.next_device_key
+        } else {
+            &self.device_key
+        }
+    }
+
     /// The epoch that the next entry must begin with.
     #[inline(always)]
     pub fn next_epoch(&self) -> u32 {

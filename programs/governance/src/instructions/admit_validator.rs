@@ -24,7 +24,10 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     governance.require_running(ids::PROGRAM_GOVERNANCE)?;
 
     let mut validators = match validators {
-        MaybeState::Existing(state) => state,
+        MaybeState::Existing(state) => {
+            require!(state.address() == &ids::VALIDATORS.address, Error::WrongAddress);
+            state
+        }
         MaybeState::Vacant(vacant) => {
             let mut state = vacant.create_singleton::<Validators>(&payer, &ids::VALIDATORS)?;
             state.bump = ids::VALIDATORS.bump;

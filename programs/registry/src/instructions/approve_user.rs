@@ -1,10 +1,11 @@
-//! `approve_user`: discriminator. Accounts: authority s, user w, governance.
+//! `approve_user`: discriminator. Accounts: authority s, user w, governance, registry w.
+//! The registry counts whom it approves for the first time.
 
 use common::{
     accounts::Accounts,
     args::Args,
     ids,
-    state::{Governance, Status, User},
+    state::{Governance, Registry, Status, User},
     ProgramResult,
 };
 
@@ -14,8 +15,12 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let authority = accounts.signer()?;
     let user = accounts.state_mut::<User>()?;
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
+    let mut registry = accounts.singleton_mut::<Registry>(&ids::REGISTRY)?;
     args.end()?;
     authority.require_is(&governance.authority)?;
     governance.require_running(ids::PROGRAM_REGISTRY)?;
+    if user.status == Status::Pending as u8 {
+        registry.users += 1;
+    }
     set_status(user, Status::Active)
 }

@@ -11,6 +11,7 @@ pub mod open_metered;
 pub mod register_meter;
 pub mod register_user;
 pub mod release_erc;
+pub mod rotate_device_key;
 pub mod set_meter_status;
 pub mod set_user_status;
 pub mod settle_late_meters;
