@@ -7,7 +7,7 @@ must be (columns.py), settlement. The same book in any row order gives the same 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,10 +15,10 @@ import polars as pl
 
 from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.charges import charge, charge_per_order
-from gridtokenx_pipelines.market.columns import columns_of
+from gridtokenx_pipelines.market.columns import Columns, columns_of
 from gridtokenx_pipelines.market.kernel import Int64s, exact_dot, order_of
 from gridtokenx_pipelines.market.mechanisms import mechanism_named
-from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingCheckError, Orders, Outcome, Pairs
+from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError, Orders, Outcome, Pairs
 from gridtokenx_pipelines.market.pairing import pairs_of
 from gridtokenx_pipelines.market.prices import halt_check
 from gridtokenx_pipelines.market.rules import Network, Rules
@@ -65,66 +65,45 @@ def clear(
     check.
     """
     find = mechanism_named(mechanism)
-    book, orders = columns_of(book, network, positive_limits=limits is not None)
-    outcome = find(orders, network)
+    columns = columns_of(book, network, positive_limits=limits is not None)
+    outcome = find(columns.orders, network)
     halts = halt_check(outcome.prices, history, rules.halt_bound_bp) if history is not None else {}
     if halts:
         outcome = Outcome(np.zeros_like(outcome.filled), dict.fromkeys(outcome.prices))
-    return _result(
-        book,
-        orders,
-        outcome,
-        mechanism=mechanism,
-        network=network,
-        rules=rules,
-        halts=tuple(halts.values()),
-        record=record,
-    )
+    market = _Market(mechanism, network, rules, tuple(halts.values()))
+    return _result(columns, outcome, market, record=record)
 
 
 def halted_result(
     book: pl.DataFrame, network: Network, rules: Rules, reason: str, mechanism: str = "zonal"
 ) -> ClearingResult:
     """The result of an epoch that an operator or an earlier halt keeps from trading."""
-    book, orders = columns_of(book, network, positive_limits=False)
+    columns = columns_of(book, network, positive_limits=False)
     idle = Outcome(np.zeros(book.height, np.int64), {zone.zone_id: None for zone in network.zones})
-    return _result(book, orders, idle, mechanism=mechanism, network=network, rules=rules, halts=(reason,), record=False)
+    return _result(columns, idle, _Market(mechanism, network, rules, (reason,)), record=False)
 
 
-def _result(
-    book: pl.DataFrame,
-    orders: Orders,
-    outcome: Outcome,
-    *,
-    mechanism: str,
-    network: Network,
-    rules: Rules,
-    halts: tuple[str, ...],
-    record: bool,
-) -> ClearingResult:
+class _Market(NamedTuple):
+    """What a book was cleared under, and why it was halted, if so."""
+
+    mechanism: str
+    network: Network
+    rules: Rules
+    halts: tuple[str, ...]
+
+
+def _result(columns: Columns, outcome: Outcome, market: _Market, *, record: bool) -> ClearingResult:
+    book, orders, halts = columns.book, columns.orders, market.halts
     pairs = outcome.pairs
     if pairs is None and record:
         pairs = pairs_of(orders, outcome)
-    zones = _zones(orders, outcome, network)
-    rows = np.flatnonzero(outcome.filled > 0)
-    rows = rows[order_of([orders.side[rows].astype(np.uint64), *(key[rows] for key in orders.ids)])]
-    fills = (
-        book.select("order_id", "wallet", "zone_id", "side", "is_mandate")[rows]
-        .with_columns(filled_wh=pl.Series(outcome.filled[rows]))
-        .join(
-            zones.select("zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"),
-            on="zone_id",
-            how="left",
-            maintain_order="left",
-        )
-    )
+    zones = _zones(columns, outcome, market.network)
+    fills = _fills(columns, outcome)
     if outcome.pairs is None:
-        signed = pl.when(pl.col("side") == BUY).then("filled_wh").otherwise(-pl.col("filled_wh"))
-        traded = charge(fills.group_by("wallet", "zone_id").agg(traded_wh=signed.sum()), zones, rules.fee_bp)
+        traded = charge(_traded(columns, outcome.filled), zones, market.rules.fee_bp)
     else:
-        fills = fills.with_columns(value_exact=pl.Series(_order_values(outcome.pairs, len(orders.side))[rows]))
-        fills = fills.with_columns(price_uthb_per_kwh=pl.col("value_exact") // pl.col("filled_wh"))
-        traded = charge_per_order(fills, rules.fee_bp)
+        charged = fills.join(zones.select("zone_id", "zone_wheeling_uthb_per_kwh"), on="zone_id", how="left")
+        traded = charge_per_order(charged, market.rules.fee_bp)
     flows = [
         (
             flow.link.link_id,
@@ -143,8 +122,8 @@ def _result(
     if sums["traded_wh"] != -lost:
         raise ClearingCheckError(f"traded Wh added up to {sums['traded_wh']}, must be −{lost}, the Wh lost on links")
     return ClearingResult(
-        mechanism=mechanism,
-        fills=fills.select([pl.col(name).cast(kind) for name, kind in frames.FILLS.items()]),
+        mechanism=market.mechanism,
+        fills=frames.conform(fills, frames.FILLS, "fills"),
         matches=_matches(book, pairs if record else None),
         zones=zones,
         flows=pl.DataFrame(flows, schema=dict(frames.FLOWS), orient="row"),
@@ -163,19 +142,44 @@ def _result(
     )
 
 
-def _zones(orders: Orders, outcome: Outcome, network: Network) -> pl.DataFrame:
+def _zones(columns: Columns, outcome: Outcome, network: Network) -> pl.DataFrame:
     by_id = sorted(network.zones, key=lambda zone: zone.zone_id)
-    ids = np.array([zone.zone_id for zone in by_id], np.int64)
-    sums = np.zeros((len(ids), 2), np.int64)
-    np.add.at(sums, (np.searchsorted(ids, orders.zone), orders.side), outcome.filled)
-    columns = {
-        "zone_id": ids,
+    sums = np.zeros(2 * len(by_id), np.int64)
+    np.add.at(sums, columns.zone_place * 2 + columns.orders.side, outcome.filled)
+    frame = {
+        "zone_id": [zone.zone_id for zone in by_id],
         "price_uthb_per_kwh": [outcome.prices[zone.zone_id] for zone in by_id],
         "zone_wheeling_uthb_per_kwh": [zone.zone_wheeling_uthb_per_kwh for zone in by_id],
-        "bought_wh": sums[:, 0],
-        "sold_wh": sums[:, 1],
+        "bought_wh": sums[::2],
+        "sold_wh": sums[1::2],
     }
-    return pl.DataFrame(columns, schema=dict(frames.ZONES))
+    return pl.DataFrame(frame, schema=dict(frames.ZONES))
+
+
+def _fills(columns: Columns, outcome: Outcome) -> pl.DataFrame:
+    """frames.FILLS, by side and id; with `value_exact` where matches have prices of their own."""
+    orders = columns.orders
+    rows = np.flatnonzero(outcome.filled > 0)
+    rows = rows[order_of([orders.side[rows].astype(np.uint64), *(key[rows] for key in orders.ids)])]
+    filled = outcome.filled[rows]
+    if outcome.pairs is None:
+        prices = np.array([outcome.prices[zone] or 0 for zone in sorted(outcome.prices)], np.int64)
+        extra = {"price_uthb_per_kwh": prices[columns.zone_place[rows]]}
+    else:
+        exact = _order_values(outcome.pairs, len(orders.side))[rows]
+        extra = {"price_uthb_per_kwh": exact // filled, "value_exact": exact}
+    found = columns.book.select("order_id", "wallet", "zone_id", "side", "is_mandate")[rows]
+    found = found.with_columns(filled_wh=pl.Series(filled), **{name: pl.Series(each) for name, each in extra.items()})
+    return found.select(*frames.FILLS, *(name for name in extra if name not in frames.FILLS))
+
+
+def _traded(columns: Columns, filled: Int64s) -> pl.DataFrame:
+    """Wh bought (+) and sold (−) per wallet with fills: wallet, zone_id, traded_wh."""
+    wh, some = np.zeros(len(columns.wallet_row), np.int64), np.zeros(len(columns.wallet_row), np.bool_)
+    np.add.at(wh, columns.wallet, np.where(columns.orders.is_sell, -filled, filled))
+    some[columns.wallet[filled > 0]] = True
+    rows = columns.wallet_row[some]
+    return columns.book.select("wallet", "zone_id")[rows].with_columns(traded_wh=pl.Series(wh[some]))
 
 
 def _matches(book: pl.DataFrame, pairs: Pairs | None) -> pl.DataFrame:

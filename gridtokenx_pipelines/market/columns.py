@@ -6,6 +6,8 @@ orders (intake.py, book.py), mechanisms.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
@@ -19,8 +21,21 @@ ID_BYTES = 16
 MOST_LIMIT_UTHB_PER_KWH = 10**12  # a million THB/kWh; prices beyond it are a mistake in units
 
 
-def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -> tuple[pl.DataFrame, Orders]:
-    """The book with frames.BOOK's columns, and its columns as arrays, both in the rows' own order.
+class Columns(NamedTuple):
+    """A book ready for a mechanism: the frame (its own row order), its arrays, and what frames of results need.
+
+    `zone_place`: each row's zone as its place among the network's zones by id; `wallet_row`: a row of each wallet.
+    """
+
+    book: pl.DataFrame
+    orders: Orders
+    zone_place: Int64s
+    wallet: Int64s
+    wallet_row: Int64s
+
+
+def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -> Columns:
+    """The book as columns.
 
     Raises ClearingError for what can't be cleared: nulls, sides other than 0 and 1, unknown zones, ids given twice, a
     wallet on both sides or in two zones, Wh of 0 or less, limits of 0 or less (if `positive_limits`) or beyond bounds,
@@ -33,15 +48,45 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
         raise ClearingError(f"book has rows without {', '.join(lacking)}; give every order all of them")
     side, zone, wh, limit, time_us = (book[name].to_numpy() for name in numbers)
     _check_numbers(side, wh, limit, positive_limits=positive_limits)
-    strange = set(np.unique(zone).tolist()) - {each.zone_id for each in network.zones}
+    zone_place = _zone_places(zone, network)
+    ids = _ids(book["order_id"])
+    _check_ids(ids)
+    wallet, order, starts = _groups(book["wallet"])
+    if len(starts):
+        for column in (side, zone):
+            ordered = column[order]
+            if (np.minimum.reduceat(ordered, starts) != np.maximum.reduceat(ordered, starts)).any():
+                raise ClearingError(
+                    "a wallet stands on both sides or in two zones of the book; one side and zone an epoch"
+                )
+    return Columns(book, Orders(side, zone, wh, limit, time_us, ids, wallet), zone_place, wallet, order[starts])
+
+
+def _zone_places(zone: Int64s, network: Network) -> Int64s:
+    known = np.array(sorted(each.zone_id for each in network.zones), np.int64)
+    place = np.minimum(np.searchsorted(known, zone), max(len(known) - 1, 0))
+    strange = np.unique(zone[known[place] != zone] if len(known) else zone).tolist()
     if strange:
-        raise ClearingError(f"book names zones {sorted(strange)} that the network lacks; build it with this network")
-    orders = Orders(side, zone, wh, limit, time_us, _ids(book["order_id"]))
-    _check_ids(orders.ids)
-    people = book.select("wallet", "side").unique().height, book.select("wallet", "zone_id").unique().height
-    if people != (book["wallet"].n_unique(),) * 2:
-        raise ClearingError("a wallet stands on both sides or in two zones of the book; one side and zone an epoch")
-    return book, orders
+        raise ClearingError(f"book names zones {strange} that the network lacks; build it with this network")
+    return place
+
+
+def _groups(names: pl.Series) -> tuple[Int64s, Int64s, Int64s]:
+    """A number per distinct name; the rows ordered by it, and where each number's rows start among them.
+
+    By sorted hashes, which are then compared as names; should two names share a hash, by sorting names.
+    """
+    key = names.hash().to_numpy()
+    order = np.argsort(key)
+    first = np.concatenate([np.ones(min(len(order), 1), np.bool_), key[order][1:] != key[order][:-1]])
+    ordered = names.gather(order)
+    if not (first | (ordered == ordered.shift(1)).fill_null(False).to_numpy()).all():
+        key = names.rank("dense").to_numpy()
+        order = np.argsort(key, kind="stable")
+        first = np.concatenate([np.ones(min(len(order), 1), np.bool_), key[order][1:] != key[order][:-1]])
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(first) - 1
+    return number, order, np.flatnonzero(first)
 
 
 def _check_numbers(side: Int64s, wh: Int64s, limit: Int64s, *, positive_limits: bool) -> None:

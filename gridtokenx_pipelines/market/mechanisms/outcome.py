@@ -35,7 +35,8 @@ class NotYetCleared(ClearingError):
 class Orders:
     """A book's columns, rows in any order: side (0 buy, 1 sell), zone, Wh, net limit in µTHB/kWh, time in µs.
 
-    `ids`: what ranks orders of one limit and time, first key first (a 16-byte id in two halves).
+    `ids`: what ranks orders of one limit and time, first key first (a 16-byte id in two halves). `wallet`: a number
+    per wallet, of no meaning but equality; needed only where own orders could meet.
     """
 
     side: Int64s
@@ -44,6 +45,7 @@ class Orders:
     limit: Int64s
     time_us: Int64s
     ids: tuple[UInt64s, ...]
+    wallet: Int64s | None = None
 
     @cached_property
     def is_sell(self) -> Bools:
@@ -63,6 +65,7 @@ class Orders:
             self.limit[rows],
             self.time_us[rows],
             tuple(key[rows] for key in self.ids),
+            None if self.wallet is None else self.wallet[rows],
         )
 
     def by_priority(self, rows: Int64s) -> Int64s:
