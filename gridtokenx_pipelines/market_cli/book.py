@@ -22,7 +22,7 @@ from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, PRICE_TICK_UTHB_PE
 
 BUY, SELL = 0, 1
 DEFAULT_ZONE = 1
-MOST_ZONE, MOST_PRICE = 2**31 - 1, 9 * 10**14  # times the basis points of a fee that is still 64 bits
+MOST_ZONE, MOST_PRICE = 2**31 - 1, 10**12
 WIDTH_OF_NUMBER = 20
 
 

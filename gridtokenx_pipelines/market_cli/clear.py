@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import msgspec
 from rich.console import Console
@@ -45,6 +45,7 @@ class _Clearing:
         self.network: Network | None = None if network is None else self.charges.on(network)
         self.rules: Rules = self.charges.rules()
         self.limits = None if options.limits == "none" else Limits.of_rules(self.rules)
+        self.held: Literal["rules"] | None = None if self.limits is None else "rules"
         self.mechanism = options.mechanism or ("uniform" if network is None else "zonal")
 
     def one(self, raw: RawBook) -> tuple[CheckedBook, ClearingResult]:
@@ -55,7 +56,7 @@ class _Clearing:
         if self.mechanism == "continuous" and raw.height and "placed_at" not in raw.columns:
             raise BookError("book had no placed_at, must have it for continuous: orders trade as they arrive; add it")
         try:
-            return book, clear(book.frame, book.network, self.rules, self.mechanism)
+            return book, clear(book.frame, book.network, self.rules, self.mechanism, limits=self.held)
         except ClearingError as error:
             raise BookError(str(error)) from error
 

@@ -197,3 +197,19 @@ def test_no_float_is_in_any_result(tmp_path):
 
     for mechanism in ("uniform", "zonal", "pay_as_bid"):
         walk(Run("clear", write_book(tmp_path, orders), "--json", "--mechanism", mechanism).json)
+
+
+def test_without_limits_any_whole_price_clears_negative_ones_too(tmp_path):
+    orders = [
+        order("wind", "sell", 3_000_000, -50_000_001, placed_at=1),
+        order("hydro", "sell", 10, 0, placed_at=2),
+        order("load", "buy", 2_000_000, -1, placed_at=3),
+    ]
+    assert Run("clear", write_book(tmp_path, orders), "--json").code == 1
+    for mechanism in ("uniform", "zonal"):
+        run = Run("clear", write_book(tmp_path, orders), "--json", "--limits", "none", "--mechanism", mechanism)
+        assert (run.code, run.json["price_uthb_per_kwh"]) == (0, -50_000_001)
+        assert {fill["order_id"]: fill["filled_wh"] for fill in run.json["fills"]} == {
+            "wind": 2_000_000,
+            "load": 2_000_000,
+        }
