@@ -8,7 +8,7 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: help setup demo ui test check format programs lock chaos clean
+.PHONY: help setup demo ui test check format programs lock chaos fuzz clean
 
 help: ## List what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test: check ## Linters, types and all tests
 
 chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, compare the end state
 	@$(BIN)/python tests/chaos/kill_demo.py $(ARGS)
+
+fuzz: .venv/.synced ## Random data and accounts to every instruction, ten minutes (FUZZ_SECONDS, FUZZ_SEED)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest -q -s tests/chain/test_fuzz_programs.py
 
 programs: ## Rebuild programs/deploy/*.so and compare with the committed hashes
 	@bash programs/build.sh --check

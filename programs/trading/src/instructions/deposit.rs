@@ -31,6 +31,8 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     governance.require_running(ids::PROGRAM_TRADING)?;
     wallet.require_is(&trader.owner)?;
     require!(!amount.is_zero(), Error::ZeroAmount);
+    // Checked before it is added: balances stay below the limit, so no sum wraps.
+    require!(amount.0 < BALANCE_LIMIT, Error::BalanceOverflow);
 
     let repaid = trader.debt_uthb.min(amount);
     trader.debt_uthb -= repaid;

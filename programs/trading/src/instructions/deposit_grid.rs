@@ -32,6 +32,8 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     governance.require_running(ids::PROGRAM_TRADING)?;
     wallet.require_is(&trader.owner)?;
     require!(!amount.is_zero(), Error::ZeroAmount);
+    // Checked before it is added: balances stay below the limit, so no sum wraps.
+    require!(amount.0 < BALANCE_LIMIT, Error::BalanceOverflow);
 
     trader.grid_wh += amount;
     require!(trader.grid_wh.0 < BALANCE_LIMIT, Error::BalanceOverflow);

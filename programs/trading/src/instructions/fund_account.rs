@@ -7,7 +7,10 @@ use common::{
     ids,
     quantities::MicroThb,
     require,
-    state::{trading::Market, Governance},
+    state::{
+        trading::{Market, BALANCE_LIMIT},
+        Governance,
+    },
     Error, ProgramResult,
 };
 use pinocchio_token_2022::instructions::TransferChecked;
@@ -28,6 +31,8 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     governance.require_running(ids::PROGRAM_TRADING)?;
     require!(!amount.is_zero(), Error::ZeroAmount);
+    // Checked before it is added, as for a deposit.
+    require!(amount.0 < BALANCE_LIMIT, Error::BalanceOverflow);
 
     match account {
         0 => market.supplier_thbc_uthb += amount,
