@@ -44,7 +44,7 @@ key_option = click.option(
 send_option = click.option("--send", is_flag=True, help="Send it; without this it is only simulated.")
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})  # the same alone and under `gridtokenx`
 def chain() -> None:
     """Inspect the chain's accounts and administer the programs."""
 

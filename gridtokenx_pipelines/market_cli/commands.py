@@ -23,7 +23,7 @@ READABLE = click.Path(path_type=Path, exists=True, dir_okay=False)
 MECHANISMS = ("uniform", "pay_as_bid", "continuous", "zonal")
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})  # the same alone and under `gridtokenx`
 def market() -> None:
     """Clear books from files, explain an order, draw the curves, statistics."""
 
