@@ -13,10 +13,11 @@ import msgspec
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
+from gridtokenx_pipelines.market.kernel import exact_sum
 from gridtokenx_pipelines.market.rules import Network, Rules, Zone
 from gridtokenx_pipelines.market_cli.book_files import RawBook
 from gridtokenx_pipelines.market_cli.numbers import instants, sides, whole_numbers
-from gridtokenx_pipelines.market_cli.refusals import BookError, Refusal, faults, together
+from gridtokenx_pipelines.market_cli.refusals import BookError, Refusal, faults, marked, together
 from gridtokenx_pipelines.market_cli.surroundings import Charges
 from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, PRICE_TICK_UTHB_PER_KWH, ceil_div_expr
 
@@ -71,9 +72,10 @@ def check(raw: RawBook, charges: Charges, network: Network | None, limits: Limit
         )
     rows = pl.Series("row", range(raw.height), dtype=pl.Int64)
     table, found = _columns(raw, rows, network, limits)
-    found += list(_against_each_other(table.join(together(found), on="row", how="anti"), limits))
+    sound = table.join(together(found), on="row", how="anti") if found else table
+    found += _against_each_other(sound, limits)
     bad = together(found)
-    good = table.join(bad, on="row", how="anti")
+    good = table.join(bad, on="row", how="anti") if found else table
     network = network or charges.on(network_of(good["zone_id"].unique().to_list()))
     book = _book(good, charges.fee_bp, network)
     if limits is not None:
@@ -86,7 +88,7 @@ def check(raw: RawBook, charges: Charges, network: Network | None, limits: Limit
     return CheckedBook(
         frame=frames.conform(book, frames.BOOK, "book"),
         network=network,
-        ids=_ids(raw, book["row"]),
+        ids=_ids(raw, book),
         refused=_refusals(raw, bad),
     )
 
@@ -126,18 +128,15 @@ def _columns(
     )
     found = [each for parsed in (side, energy, price, placed, zone) for each in parsed.faults]
     if limits:
-        off_tick = (price.values % PRICE_TICK_UTHB_PER_KWH != 0).fill_null(False)
         tick = f"a multiple of the tick, {PRICE_TICK_UTHB_PER_KWH} µTHB/kWh"
-        remedy = "round it, or clear with --limits none"
-        found.append(faults(rows.filter(off_tick), price.values.filter(off_tick), "limit_price", tick, remedy))
+        off_tick = price.values % PRICE_TICK_UTHB_PER_KWH != 0
+        found += marked(price.values, off_tick, "limit_price", tick, "round it, or clear with --limits none")
     if known is not None:
-        strange = (~zone.values.is_in(list(known))).fill_null(False)
         bound = f"a zone of the network ({', '.join(map(str, sorted(known)))})"
-        found.append(faults(rows.filter(strange), zone.values.filter(strange), "zone_id", bound, "correct either"))
+        found += marked(zone.values, ~zone.values.is_in(list(known)), "zone_id", bound, "correct either")
     ids = raw.columns["order_id"]
     text = ids.cast(pl.String, strict=False)
-    nameless = text.is_null() | (text == "")
-    found.append(faults(rows.filter(nameless), text.filter(nameless), "order_id", "a text or number", "give it one"))
+    found += marked(text, (text == "").fill_null(True), "order_id", "a text or number", "give it one")
     table = pl.DataFrame(
         {
             "row": rows,
@@ -176,9 +175,12 @@ def _key(ids: pl.Series, *, typed: bool) -> pl.Expr:
 
 def _against_each_other(table: pl.DataFrame, limits: Limits | None) -> Iterator[pl.DataFrame]:
     """What only shows beside other rows; which rows are refused never depends on their order in the file."""
-    twice = table.filter(pl.col("key").is_duplicated())
-    yield faults(twice["row"], twice["order_id"], "order_id", "used once in the book", "give each order its own")
-    prior = table.sort("placed_at_us", "key")
+    if table["key"].n_unique() < table.height:
+        twice = table.filter(pl.col("key").is_duplicated())
+        yield faults(twice["row"], twice["order_id"], "order_id", "used once in the book", "give each order its own")
+    if table["wallet"].n_unique() == table.height:
+        return
+    prior = table.filter(pl.col("wallet").is_duplicated()).sort("placed_at_us", "key")
     astray = prior.filter(pl.col("zone_id") != pl.col("zone_id").first().over("wallet"))
     yield faults(astray["row"], astray["zone_id"], "zone_id", "the one zone of its wallet", "name another wallet")
     if limits is not None:
@@ -220,7 +222,7 @@ def _require_sums(book: pl.DataFrame) -> None:
     """Every sum that a clearing makes must fit 64 bits, or a wrong one would come out."""
     if not book.height:
         return
-    total = sum(book["covered_wh"].to_list())
+    total = exact_sum(book["covered_wh"].to_numpy())
     dearest = max(1, *(abs(price) for price in (book["limit"].min(), book["limit"].max(), *_nets(book))))
     if total * dearest > I64_MAX * 1_000 or total > I64_MAX:
         raise BookError(
@@ -242,10 +244,8 @@ def _nets(book: pl.DataFrame) -> tuple[int, int]:
     return int(nets.min()), int(nets.max())  # type: ignore[arg-type] # never empty here
 
 
-def _ids(raw: RawBook, rows: pl.Series) -> pl.DataFrame:
-    table = pl.DataFrame({"given": raw.columns["order_id"]}).with_columns(order_id=pl.col("given").cast(pl.String))
-    keyed = table.select(_key(raw.columns["order_id"], typed=raw.typed_ids).alias("key"), order_id="given")
-    return keyed[rows]
+def _ids(raw: RawBook, book: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame({"key": book["key"], "order_id": raw.columns["order_id"].gather(book["row"])})
 
 
 def _refusals(raw: RawBook, bad: pl.DataFrame) -> list[Refusal]:

@@ -7,8 +7,9 @@ Results go to standard output, refused rows and errors to standard error.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import msgspec
 from rich.console import Console
@@ -78,13 +79,20 @@ def run_clear(options: Options, out: IO[bytes] | None = None) -> int:
                 code = NOT_CLEARED
                 errors.print(f"{words}{error}", markup=False)
                 if options.as_json and lines:
-                    _write(out, {"book_id": name, "error": str(error)})
+                    _write(out, [msgspec.json.encode({"book_id": name, "error": str(error)}) + b"\n"])
                 continue
             for line in refusal_lines([each.reason for each in book.refused]):
                 code = NOT_CLEARED
                 errors.print(f"{words}refused: {line}", markup=False)
             if options.as_json:
-                _write(out, _document(name if lines else raw.book_id, book, result, clearing.charges))
+                document = documents.document(
+                    result,
+                    book.ids,
+                    book_id=name if lines else raw.book_id,
+                    with_charges=clearing.charges != Charges(),
+                    refusals=book.refused,
+                )
+                _write(out, document)
             else:
                 if lines:
                     console.rule(f"book {name}")
@@ -95,13 +103,7 @@ def run_clear(options: Options, out: IO[bytes] | None = None) -> int:
     return code
 
 
-def _document(name: Any, book: CheckedBook, result: ClearingResult, charges: Charges) -> dict[str, Any]:
-    found = documents.document(result, book.ids, with_charges=charges != Charges())
-    head = {} if name is None else {"book_id": name}
-    tail = {"refused": documents.refused(book.refused)} if book.refused else {}
-    return head | found | tail
-
-
-def _write(out: IO[bytes], found: dict[str, Any]) -> None:
-    out.write(msgspec.json.encode(found) + b"\n")
+def _write(out: IO[bytes], pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        out.write(piece)
     out.flush()

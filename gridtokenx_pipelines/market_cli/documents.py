@@ -6,40 +6,54 @@ as they went in; every number is an integer; `price_uthb_per_kwh` is null where 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from gridtokenx_pipelines.market.clearing import ClearingResult
 from gridtokenx_pipelines.market_cli.refusals import Refusal
 
 
-def document(result: ClearingResult, ids: pl.DataFrame, *, with_charges: bool) -> dict[str, Any]:
-    """The result; `ids` gives each key its order_id. Charges per wallet are in it where any were asked for."""
-    given = dict(ids.select("key", "order_id").iter_rows())
-    found: dict[str, Any] = {
-        "price_uthb_per_kwh": one_price(result),
-        "volume_wh": result.volume_wh,
-        "fills": [
-            {"order_id": given[key], "filled_wh": filled, "price_uthb_per_kwh": price}
-            for key, filled, price in result.fills.select("order_id", "filled_wh", "price_uthb_per_kwh").iter_rows()
-        ],
-        "matches": [
-            row | {"buy_order_id": given[row["buy_order_id"]], "sell_order_id": given[row["sell_order_id"]]}
-            for row in result.matches.iter_rows(named=True)
-        ],
-        "zones": result.zones.to_dicts(),
-        "flows": result.flows.to_dicts(),
+def document(
+    result: ClearingResult, ids: pl.DataFrame, *, book_id: Any, with_charges: bool, refusals: list[Refusal]
+) -> Iterator[bytes]:
+    """The pieces of the document. `ids` gives each key its order_id; charges per wallet where any were asked for."""
+    head = {} if book_id is None else {"book_id": book_id}
+    head |= {"price_uthb_per_kwh": one_price(result), "volume_wh": result.volume_wh}
+    yield msgspec.json.encode(head)[:-1]
+    given = ids.rename({"order_id": "given"})
+    fills = result.fills.join(given, left_on="order_id", right_on="key", how="left", maintain_order="left")
+    lists = {
+        "fills": fills.select(pl.col("given").alias("order_id"), "filled_wh", "price_uthb_per_kwh"),
+        "matches": _named(result.matches, given),
+        "zones": result.zones,
+        "flows": result.flows,
+        **({"charges": result.traded} if with_charges else {}),
     }
-    if with_charges:
-        found["charges"] = result.traded.to_dicts()
-    return found
+    for name, frame in lists.items():
+        # a million rows as Python objects would take ten times as long, and a gigabyte
+        yield f',"{name}":'.encode() + frame.write_json().encode()
+    if refusals:
+        yield b',"refused":' + msgspec.json.encode(refused(refusals))
+    yield b"}\n"
+
+
+def _named(matches: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
+    for name in ("buy_order_id", "sell_order_id"):
+        matches = (
+            matches.join(given, left_on=name, right_on="key", how="left", maintain_order="left")
+            .with_columns(pl.col("given").alias(name))
+            .drop("given")
+        )
+    return matches
 
 
 def one_price(result: ClearingResult) -> int | None:
     """The price of all trades; None where there were none, or where zones or matches have different ones."""
     traded = result.zones.filter((pl.col("bought_wh") > 0) | (pl.col("sold_wh") > 0))
-    prices = {*traded["price_uthb_per_kwh"].to_list(), *result.matches["price_uthb_per_kwh"].to_list()}
+    prices = {*traded["price_uthb_per_kwh"].unique(), *result.matches["price_uthb_per_kwh"].unique()}
     prices.discard(None)  # zones have no price where each match has its own
     return prices.pop() if len(prices) == 1 else None
 

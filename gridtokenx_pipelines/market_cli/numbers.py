@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from gridtokenx_pipelines.market_cli.refusals import faults
+from gridtokenx_pipelines.market_cli.refusals import marked
 
 WHOLE = r"^[+-]?\d+(?:\.0*)?$"
 LARGEST_EXACT_FLOAT = 2**53
@@ -29,14 +29,14 @@ def whole_numbers(raw: pl.Series, field: str, *, lowest: int, highest: int, boun
     """Whole numbers within bounds; null and empty are faults."""
     values = _integers(raw)
     good = (values.is_not_null() & (values >= lowest) & (values <= highest)).fill_null(False)
-    return Parsed(_where(values, good), _faults(raw, ~good, field, bound, remedy))
+    return Parsed(_where(values, good), marked(raw, ~good, field, bound, remedy))
 
 
 def sides(raw: pl.Series) -> Parsed:
     """0 buy, 1 sell, from the words or the numbers."""
     text = _text(raw).str.to_lowercase().str.strip_suffix(".0")
     values = text.replace_strict(SIDES, default=None, return_dtype=pl.Int64)
-    return Parsed(values, _faults(raw, values.is_null(), "side", "buy, sell, 0 (buy) or 1 (sell)", "correct it"))
+    return Parsed(values, marked(raw, values.is_null(), "side", "buy, sell, 0 (buy) or 1 (sell)", "correct it"))
 
 
 def instants(raw: pl.Series, field: str) -> Parsed:
@@ -46,9 +46,9 @@ def instants(raw: pl.Series, field: str) -> Parsed:
         values = zoned.dt.epoch("us")
     else:
         values = _integers(raw)
-        if raw.dtype == pl.String:
+        if raw.dtype == pl.String and values.null_count():
             values = values.fill_null(_iso(_text(raw)))
-    return Parsed(values, _faults(raw, values.is_null(), field, ISO_BOUND, "correct it"))
+    return Parsed(values, marked(raw, values.is_null(), field, ISO_BOUND, "correct it"))
 
 
 def _iso(text: pl.Series) -> pl.Series:
@@ -74,19 +74,15 @@ def _integers(raw: pl.Series) -> pl.Series:
     if raw.dtype == pl.String or raw.dtype.is_decimal():
         text = _text(raw)
         plain = text.str.contains(WHOLE).fill_null(False)
-        digits = _where(text, plain).str.replace(r"\.0*$", "").str.replace(r"^\+", "")
+        digits = _where(text, plain).str.replace(r"\.0*$", "").str.replace(r"^\+", "").cast(pl.Int64, strict=False)
+        if plain.all():
+            return digits
         # 1e3 is whole too, and what JSON or a spreadsheet may write
-        return digits.cast(pl.Int64, strict=False).fill_null(
-            _integers(_where(text, ~plain).cast(pl.Float64, strict=False))
-        )
+        return digits.fill_null(_integers(_where(text, ~plain).cast(pl.Float64, strict=False)))
     return pl.Series([None] * len(raw), dtype=pl.Int64)
 
 
 def _where(values: pl.Series, good: pl.Series) -> pl.Series:
+    if good.all():
+        return values
     return values.zip_with(good, pl.Series([None], dtype=values.dtype).new_from_index(0, len(values)))
-
-
-def _faults(raw: pl.Series, bad: pl.Series, field: str, bound: str, remedy: str) -> list[pl.DataFrame]:
-    if not bad.any():
-        return []
-    return [faults(bad.arg_true(), raw.filter(bad), field, bound, remedy)]

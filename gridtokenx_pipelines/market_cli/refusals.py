@@ -44,7 +44,18 @@ def faults(rows: pl.Series, values: pl.Series, field: str, bound: str, remedy: s
     )
 
 
+def marked(values: pl.Series, bad: pl.Series, field: str, bound: str, remedy: str) -> list[pl.DataFrame]:
+    """Faults of the rows that are bad (null: judged before), none where there is none."""
+    if not bad.any():
+        return []
+    rows = bad.fill_null(False).arg_true()
+    return [faults(rows, values.gather(rows), field, bound, remedy)]
+
+
 def together(found: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """All faults, a row's first one only, by row."""
-    frame = pl.concat([pl.DataFrame(schema=SCHEMA), *found])
+    frames = list(found)
+    if not frames:
+        return pl.DataFrame(schema=SCHEMA)
+    frame = pl.concat(frames)
     return frame.unique("row", keep="first", maintain_order=True).sort("row")
