@@ -22,7 +22,7 @@ from gridtokenx_pipelines.market_cli.book import CheckedBook, Limits, check
 from gridtokenx_pipelines.market_cli.book_files import RawBook, read_books
 from gridtokenx_pipelines.market_cli.refusals import BookError
 from gridtokenx_pipelines.market_cli.summary import print_clearing, refusal_lines
-from gridtokenx_pipelines.market_cli.surroundings import Charges, read_charges, read_network
+from gridtokenx_pipelines.market_cli.surroundings import read_charges, read_network
 
 CLEARED, NOT_CLEARED = 0, 1
 LINES = (".jsonl", ".ndjson")
@@ -89,7 +89,7 @@ def run_clear(options: Options, out: IO[bytes] | None = None) -> int:
                     result,
                     book.ids,
                     book_id=name if lines else raw.book_id,
-                    with_charges=clearing.charges != Charges(),
+                    vat_bp=clearing.charges.vat_bp if options.charges else None,
                     refusals=book.refused,
                 )
                 _write(out, document)

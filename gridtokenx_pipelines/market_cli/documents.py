@@ -12,14 +12,15 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from gridtokenx_pipelines.market.charges import vat_report
 from gridtokenx_pipelines.market.clearing import ClearingResult
 from gridtokenx_pipelines.market_cli.refusals import Refusal
 
 
 def document(
-    result: ClearingResult, ids: pl.DataFrame, *, book_id: Any, with_charges: bool, refusals: list[Refusal]
+    result: ClearingResult, ids: pl.DataFrame, *, book_id: Any, vat_bp: int | None, refusals: list[Refusal]
 ) -> Iterator[bytes]:
-    """The pieces of the document. `ids` gives each key its order_id; charges per wallet where any were asked for."""
+    """The pieces of the document. `ids` gives each key its order_id; `vat_bp` None: no charges per wallet in it."""
     head = {} if book_id is None else {"book_id": book_id}
     head |= {"price_uthb_per_kwh": one_price(result), "volume_wh": result.volume_wh}
     yield msgspec.json.encode(head)[:-1]
@@ -30,8 +31,11 @@ def document(
         "matches": _named(result.matches, given),
         "zones": result.zones,
         "flows": result.flows,
-        **({"charges": result.traded} if with_charges else {}),
     }
+    if vat_bp is not None:
+        lists["charges"] = result.traded.join(
+            vat_report(result.traded, vat_bp), on="wallet", how="left", maintain_order="left"
+        )
     for name, frame in lists.items():
         # a million rows as Python objects would take ten times as long, and a gigabyte
         yield f',"{name}":'.encode() + frame.write_json().encode()

@@ -124,7 +124,7 @@ def test_pay_as_bid_gives_each_match_its_price_and_no_common_one(tmp_path):
 
 def test_charges_are_only_taken_where_a_file_gives_them(tmp_path):
     charges = tmp_path / "charges.json"
-    charges.write_text(json.dumps({"fee_bp": 100, "zone_wheeling_uthb_per_kwh": 50_000}))
+    charges.write_text(json.dumps({"fee_bp": 100, "vat_bp": 700, "zone_wheeling_uthb_per_kwh": 50_000}))
     found = Run("clear", write_book(tmp_path, BOOK), "--json", "--charges", charges).json
     assert found["price_uthb_per_kwh"] == 3_535_354  # ⌈3.50 ÷ 0.99⌉: the dear offer is partly filled
     ann = next(row for row in found["charges"] if row["wallet"] == "ann")
@@ -138,6 +138,8 @@ def test_charges_are_only_taken_where_a_file_gives_them(tmp_path):
         "value_uthb": 0,
         "fee_uthb": 0,
         "proceeds_uthb": 0,
+        "vat_wheeling_uthb": 50_000 * 700 // 10_700,
+        "vat_fee_uthb": 0,
     }
     assert "charges" not in Run("clear", write_book(tmp_path, BOOK), "--json").json
 
