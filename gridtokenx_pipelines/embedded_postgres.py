@@ -42,6 +42,10 @@ def start_postgres(data_dir: Path) -> Any:
                 return server
             except (subprocess.SubprocessError, AssertionError, ValueError) as error:
                 # recovery after a crash takes longer than the wheel waits, and it can't read a pid file half written
+                if not (folder / "log").exists():
+                    # initdb took longer than the wheel waits, on a busy machine: half a cluster must not be started
+                    shutil.rmtree(folder, ignore_errors=True)
+                    folder.mkdir(exist_ok=True)
                 if time.monotonic() > deadline:
                     raise PostgresNotStarted(
                         f"Postgres did not start within {TIMEOUT_SECONDS} s ({type(error).__name__}); see {folder}/log"

@@ -96,7 +96,7 @@ def day_events(
     registers = Registers(neighbourhood, start_epoch, epochs)
     telemetry = Telemetry(neighbourhood, registers, partitions)
     run = range(start_epoch, start_epoch + epochs)
-    plan = FaultPlan(neighbourhood, run, shares or FaultShares(), telemetry.moves_last_wh)
+    plan = FaultPlan(neighbourhood, run, shares or FaultShares(), telemetry.moves_last_wh, registers.net_wh)
     silent = None if plan.silent is None else neighbourhood.meters[plan.silent].wallet
     orders = HandOrders(neighbourhood, registers, market=market, partitions=partitions, without=silent)
     return _chunks(

@@ -67,6 +67,7 @@ class FaultPlan:
     """Faults of a run, drawn by seed, meter and epoch; places of meters are those of `Neighbourhood.meters`.
 
     `moves_wh(place, epoch)` says whether a last reading that comes late corrects anything; else it isn't made late.
+    With `net_wh(place, epoch)` one late reading is placed where a meter's net changes sign: that one re-settles money.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class FaultPlan:
         epochs: range,
         shares: FaultShares,
         moves_wh: Callable[[int, int], bool],
+        net_wh: Callable[[int, int], int] | None = None,
     ) -> None:
         self._draws = Draws(neighbourhood.seed)
         self._meters = neighbourhood.meters
@@ -89,6 +91,19 @@ class FaultPlan:
         first = epochs[0] + len(epochs) // 2 - 1
         self.silent_epochs = range(first, first + shares.silent_epochs) if self.silent is not None else range(0)
         self._placed = self._place(shares)
+        self._turning = self._turn(net_wh) if net_wh is not None and shares.late else None
+
+    def _turn(self, net_wh: Callable[[int, int], int]) -> tuple[int, int] | None:
+        """The first (meter, epoch) after which a surplus turns into a deficit or back, with Wh in its last reading.
+
+        Only a correction there moves energy between minting and billing; drawn ones mostly shift deficit to deficit.
+        """
+        for epoch in self._epochs[1:-1]:
+            for place in range(len(self._meters)):
+                turns = net_wh(place, epoch) * net_wh(place, epoch + 1) < 0
+                if turns and place != self.silent and self._fits(place, epoch, Fault.LATE):
+                    return place, epoch
+        return None
 
     def _silent_meter(self, silent_epochs: int) -> int | None:
         # room before for a register, after for one that lets the missing epochs be caught up
@@ -127,6 +142,8 @@ class FaultPlan:
             return None  # its gap is its fault: nothing else may blur what the catch-up must find
         if epoch == self._epochs[0] and place in self._placed:
             return self._placed[place]
+        if (place, epoch) == self._turning:
+            return Fault.LATE
         drawn = self._draws.below(PER_MILLION, "fault", self._meters[place].meter_id, epoch)
         for reached, fault in self._steps:
             if drawn < reached:
