@@ -42,9 +42,9 @@ check: .venv/.synced ## Linters, formatters and types; clippy and rustfmt where 
 	else echo "skipped: clippy and rustfmt, no cargo on this machine"; fi
 
 test: check ## Linters, types and all tests
-	@$(BIN)/pytest $(ARGS)
 	@if command -v cargo >/dev/null; then cd programs && cargo test --quiet --locked; \
 	else echo "skipped: the programs' unit tests, no cargo on this machine"; fi
+	@$(BIN)/pytest $(ARGS)
 
 chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, compare the end state
 	@$(BIN)/python tests/chaos/kill_demo.py $(ARGS)
