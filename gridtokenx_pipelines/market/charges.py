@@ -17,6 +17,7 @@ NOTHING = pl.lit(0, pl.Int64)
 def charge(traded: pl.DataFrame, zones: pl.DataFrame, fee_bp: int) -> pl.DataFrame:
     """Charges of each wallet, once per epoch: `traded` (wallet, zone_id, traded_wh; bought +, sold −) → frames.TRADED.
 
+    A wallet that did both (only in books from elsewhere) is charged for each: `traded` then has bought_wh and sold_wh.
     Bought b costs ⌈b(p + w)/1000⌉, of which ⌊b·p/1000⌋ is energy; sold s earns v = ⌊s·p/1000⌋ less ⌊v × fee⌋.
     Raises ValueError if energy was traded in a zone without a price.
     """
@@ -28,6 +29,8 @@ def charge(traded: pl.DataFrame, zones: pl.DataFrame, fee_bp: int) -> pl.DataFra
         raise ValueError(f"zones {sorted(set(lacking['zone_id']))} traded without a price; clear them first")
     price, wheeling = pl.col("price_uthb_per_kwh").fill_null(0), pl.col("zone_wheeling_uthb_per_kwh").fill_null(0)
     bought, sold = pl.col("traded_wh").clip(lower_bound=0), (-pl.col("traded_wh")).clip(lower_bound=0)
+    if "bought_wh" in traded.columns:
+        bought, sold = pl.col("bought_wh"), pl.col("sold_wh")
     return with_charges(
         priced,
         cost=ceil_div_expr(bought * (price + wheeling), WH_PER_KWH),
@@ -45,7 +48,8 @@ def with_charges(
         traded.with_columns(cost_uthb=cost, energy_cost_uthb=energy_cost, value_uthb=value)
         .with_columns(
             zone_wheeling_uthb=pl.col("cost_uthb") - pl.col("energy_cost_uthb"),
-            fee_uthb=floor_div_expr(pl.col("value_uthb") * fee_bp, BASIS_POINTS),
+            # a negative value (negative prices, books from elsewhere) bears no fee: none would be earned back
+            fee_uthb=floor_div_expr(pl.col("value_uthb").clip(lower_bound=0) * fee_bp, BASIS_POINTS),
         )
         .with_columns(proceeds_uthb=pl.col("value_uthb") - pl.col("fee_uthb"))
         .select([pl.col(name).cast(kind) for name, kind in frames.TRADED.items()])

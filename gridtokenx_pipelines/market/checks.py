@@ -21,6 +21,7 @@ BUY, SELL = 0, 1
 MILLION = 1_000_000
 ENERGY, MONEY, LIMITS, BAND, OPTIMUM, RECORD = "energy", "money", "limits", "band", "optimum", "record"
 NO_CEILING = 10**15
+PRICED_BY_MATCH = ("pay_as_bid", "continuous")
 Row = dict[str, Any]
 
 
@@ -43,13 +44,21 @@ class _Case(NamedTuple):
     matches: list[Row]
     result: ClearingResult
     rules: Rules
+    own: set[str]
+    sums: dict[tuple[str, int], int]
 
 
 def faults_of(book: pl.DataFrame, result: ClearingResult, network: Network, rules: Rules) -> list[Fault]:
     """All that is wrong with a result of this book; an empty list is a pass. Frames as in contract.md."""
+    orders = {row["order_id"]: row for row in book.iter_rows(named=True)}
+    filled: dict[bytes, int] = dict(result.fills.select("order_id", "filled_wh").rows())
+    sums: dict[tuple[str, int], int] = defaultdict(int)
+    for ident, wh in filled.items():
+        if ident in orders:
+            sums[orders[ident]["wallet"], orders[ident]["side"]] += wh
     case = _Case(
-        orders={row["order_id"]: row for row in book.iter_rows(named=True)},
-        filled=dict(result.fills.select("order_id", "filled_wh").rows()),
+        orders=orders,
+        filled=filled,
         zones={row["zone_id"]: row for row in result.zones.iter_rows(named=True)},
         flows=result.flows.to_dicts(),
         links={link.link_id: link for link in network.links},
@@ -57,12 +66,22 @@ def faults_of(book: pl.DataFrame, result: ClearingResult, network: Network, rule
         matches=result.matches.to_dicts(),
         result=result,
         rules=rules,
+        own=_on_both_sides(book),
+        sums=sums,
     )
     parts = [_fills(case), _energy(case), _flows(case), _money(case), _limits(case), _band(case), _record(case)]
     found = [fault for part in parts for fault in part]
     if not found and not result.halted:
         found += list(_largest_volume(case) if result.mechanism != "zonal" else _equilibrium(case))
     return found
+
+
+def _on_both_sides(book: pl.DataFrame) -> set[str]:
+    """Wallets that could trade with themselves: what only their own orders could take is rightly left out."""
+    sides: dict[str, set[int]] = defaultdict(set)
+    for wallet, side in book.select("wallet", "side").iter_rows():
+        sides[wallet].add(side)
+    return {wallet for wallet, both in sides.items() if len(both) > 1}
 
 
 def _fills(case: _Case) -> Iterator[Fault]:
@@ -72,7 +91,8 @@ def _fills(case: _Case) -> Iterator[Fault]:
             yield Fault(ENERGY, f"order {ident.hex()} was filled but is not in the book")
         elif not 0 < wh <= order["covered_wh"]:
             yield Fault(ENERGY, f"order {ident.hex()} got {wh} Wh, must lie in 1…{order['covered_wh']}")
-    if case.result.halted and (case.filled or case.traded or case.matches):
+    is_auction = case.result.mechanism != "continuous"  # what traded before its halt stands there
+    if case.result.halted and is_auction and (case.filled or case.traded or case.matches):
         yield Fault(ENERGY, f"a halted epoch had {len(case.filled)} fills, must have none")
 
 
@@ -132,7 +152,7 @@ def _money(case: _Case) -> Iterator[Fault]:
             yield Fault(MONEY, f"{wallet}: wheeling is not the cost's rest in {row}")
         if row["proceeds_uthb"] != row["value_uthb"] - row["fee_uthb"]:
             yield Fault(MONEY, f"{wallet}: proceeds are not value less fee in {row}")
-        if case.result.mechanism != "pay_as_bid":
+        if case.result.mechanism not in PRICED_BY_MATCH:
             yield from _uniform_charges(case, wallet, row)
     wheeling = sum(flow["wheeling_uthb"] for flow in case.flows)
     if case.result.link_wheeling_uthb != wheeling:
@@ -143,17 +163,17 @@ def _money(case: _Case) -> Iterator[Fault]:
 
 
 def _uniform_charges(case: _Case, wallet: str, row: Row) -> Iterator[Fault]:
-    zone, traded = case.zones[row["zone_id"]], row["traded_wh"]
+    zone, bought, sold = case.zones[row["zone_id"]], case.sums[wallet, BUY], case.sums[wallet, SELL]
     price, wheeling = zone["price_uthb_per_kwh"], zone["zone_wheeling_uthb_per_kwh"]
     if price is None:
         yield Fault(MONEY, f"{wallet} traded in zone {row['zone_id']}, which has no price")
         return
-    value = max(-traded, 0) * price // 1_000
+    value = sold * price // 1_000
     expected = {
-        "cost_uthb": -(-max(traded, 0) * (price + wheeling) // 1_000),
-        "energy_cost_uthb": max(traded, 0) * price // 1_000,
+        "cost_uthb": -(-bought * (price + wheeling) // 1_000),
+        "energy_cost_uthb": bought * price // 1_000,
         "value_uthb": value,
-        "fee_uthb": value * case.rules.fee_bp // 10_000,
+        "fee_uthb": max(value, 0) * case.rules.fee_bp // 10_000,
     }
     wrong = {name: (row[name], amount) for name, amount in expected.items() if row[name] != amount}
     if wrong:
@@ -162,13 +182,13 @@ def _uniform_charges(case: _Case, wallet: str, row: Row) -> Iterator[Fault]:
 
 def _limits(case: _Case) -> Iterator[Fault]:
     """All-in, as the chain judges: a wallet's whole trade against the strictest limit among its filled orders."""
-    by_wallet: dict[str, list[tuple[Row, int]]] = defaultdict(list)
+    by_wallet: dict[tuple[str, int], list[tuple[Row, int]]] = defaultdict(list)
     for ident, wh in case.filled.items():
         if ident in case.orders:
-            by_wallet[case.orders[ident]["wallet"]].append((case.orders[ident], wh))
-    for wallet, filled in by_wallet.items():
-        row = case.traded.get(wallet)
-        if row is None or row["traded_wh"] == 0:
+            by_wallet[case.orders[ident]["wallet"], case.orders[ident]["side"]].append((case.orders[ident], wh))
+    for (wallet, _), filled in by_wallet.items():
+        row, total = case.traded.get(wallet), sum(wh for _, wh in filled)
+        if row is None or (row["traded_wh"] == 0 and wallet not in case.own):
             yield Fault(LIMITS, f"{wallet} has fills but no charges")
             continue
         worth = sum(order["limit_uthb_per_kwh"] * wh for order, wh in filled)
@@ -185,7 +205,7 @@ def _limits(case: _Case) -> Iterator[Fault]:
                 continue
             if order["side"] == BUY and price + zone["zone_wheeling_uthb_per_kwh"] > limit:
                 yield Fault(LIMITS, f"{wallet} pays {price} µTHB/kWh and wheeling, its limit was {limit}")
-            if order["side"] == SELL and limit * -row["traded_wh"] > 1_000 * row["proceeds_uthb"]:
+            if order["side"] == SELL and limit * total > 1_000 * row["proceeds_uthb"]:
                 yield Fault(LIMITS, f"{wallet} gets {row['proceeds_uthb']} µTHB at limit {limit}")
 
 
@@ -205,6 +225,9 @@ def _record(case: _Case) -> Iterator[Fault]:
     for match in case.matches:
         paired[match["buy_order_id"]] += match["energy_wh"]
         paired[match["sell_order_id"]] += match["energy_wh"]
+    for match in case.matches:
+        if match["buyer"] == match["seller"]:
+            yield Fault(RECORD, f"match {match['match_id']}: {match['buyer']} trades with itself")
     unlost = case.result.lost_wh == 0
     for ident, wh in case.filled.items():
         exact = unlost or (ident in case.orders and case.orders[ident]["side"] == BUY)
@@ -215,6 +238,8 @@ def _record(case: _Case) -> Iterator[Fault]:
 def _largest_volume(case: _Case) -> Iterator[Fault]:
     limits = {order["net_limit_uthb_per_kwh"] for order in case.orders.values()}
     best = 0
+    if case.own or case.result.mechanism == "continuous":
+        limits, best = set(), case.result.volume_wh  # no one price says how much can be traded
     for price in limits:
         sides = [0, 0]
         for order in case.orders.values():
@@ -278,6 +303,8 @@ def _served(case: _Case) -> Iterator[Fault]:
     for ident, order in case.orders.items():
         zone, limit = order["zone_id"], order["net_limit_uthb_per_kwh"]
         price = case.zones[zone]["price_uthb_per_kwh"]
+        if order["wallet"] in case.own:
+            continue
         if price is not None and (limit > price if order["side"] == BUY else limit < price):
             left_out[zone] += order["covered_wh"] - case.filled.get(ident, 0)
     together = _coupled(case)
@@ -308,7 +335,7 @@ def _no_link_gains(case: _Case, ways: list[_Way]) -> Iterator[Fault]:
     highest = {zone: Fraction(row["price_uthb_per_kwh"] or NO_CEILING) for zone, row in case.zones.items()}
     for order in case.orders.values():
         zone, limit = order["zone_id"], Fraction(order["net_limit_uthb_per_kwh"])
-        if case.zones[zone]["price_uthb_per_kwh"] is None:
+        if case.zones[zone]["price_uthb_per_kwh"] is None and order["wallet"] not in case.own:
             if order["side"] == BUY:
                 lowest[zone] = max(lowest[zone], limit)
             else:

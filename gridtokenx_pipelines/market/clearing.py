@@ -17,7 +17,8 @@ from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.charges import charge, charge_per_order
 from gridtokenx_pipelines.market.columns import Columns, columns_of
 from gridtokenx_pipelines.market.kernel import Int64s, exact_dot, order_of
-from gridtokenx_pipelines.market.mechanisms import mechanism_named
+from gridtokenx_pipelines.market.mechanisms import run
+from gridtokenx_pipelines.market.mechanisms.continuous import Breaker
 from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError, Orders, Outcome, Pairs
 from gridtokenx_pipelines.market.pairing import pairs_of
 from gridtokenx_pipelines.market.prices import halt_check
@@ -28,7 +29,8 @@ from gridtokenx_pipelines.units import WH_PER_KWH
 class ClearingResult(msgspec.Struct, frozen=True, kw_only=True):
     """Frames of contract.md and their sums. `volume_wh` is bought Wh; `rent_uthb` is signed and covers all rounding.
 
-    `halted`: the circuit breaker tripped and there are no trades; `halt_reasons` says why, `zones` has no prices then.
+    `halted`: the circuit breaker tripped; `halt_reasons` says why. A halted auction has no trades and no prices; in a
+    continuous market, what traded before the halt stands.
     """
 
     mechanism: str
@@ -53,25 +55,28 @@ def clear(
     mechanism: str = "zonal",
     *,
     history: Mapping[int, Sequence[int]] | None = None,
+    resumed_us: Sequence[int] = (),
     limits: Literal["rules"] | None = "rules",
     record: bool = True,
 ) -> ClearingResult:
     """Clear a book (frames.BOOK) by a mechanism.
 
     `history`: earlier prices per zone, latest last; with it the circuit breaker may halt the epoch, without it is off.
+    A continuous market's breaker looks at its own last minute instead; `resumed_us`: when an operator resumed it.
     `limits=None`: a book from elsewhere, whose net limits may also be 0 or negative. `record=False`: who met whom is
     left out (`matches` is empty), fills and charges are the same.
     Raises ClearingError for a book or network that can't be cleared, ClearingCheckError for a result that fails its
     check.
     """
-    find = mechanism_named(mechanism)
     columns = columns_of(book, network, positive_limits=limits is not None)
-    outcome = find(columns.orders, network)
-    halts = halt_check(outcome.prices, history, rules.halt_bound_bp) if history is not None else {}
-    if halts:
-        outcome = Outcome(np.zeros_like(outcome.filled), dict.fromkeys(outcome.prices))
-    market = _Market(mechanism, network, rules, tuple(halts.values()))
-    return _result(columns, outcome, market, record=record)
+    breaker = Breaker(resumed_us=tuple(resumed_us)) if history is not None else None
+    outcome = run(mechanism, columns.orders, network, breaker)
+    tripped = halt_check(outcome.prices, history, rules.halt_bound_bp) if history is not None else {}
+    if tripped:
+        outcome = Outcome(
+            np.zeros_like(outcome.filled), dict.fromkeys(outcome.prices), halts=tuple(tripped.values()), halted=True
+        )
+    return _result(columns, outcome, _Market(mechanism, network, rules), record=record)
 
 
 def halted_result(
@@ -79,21 +84,21 @@ def halted_result(
 ) -> ClearingResult:
     """The result of an epoch that an operator or an earlier halt keeps from trading."""
     columns = columns_of(book, network, positive_limits=False)
-    idle = Outcome(np.zeros(book.height, np.int64), {zone.zone_id: None for zone in network.zones})
-    return _result(columns, idle, _Market(mechanism, network, rules, (reason,)), record=False)
+    prices: dict[int, int | None] = {zone.zone_id: None for zone in network.zones}
+    idle = Outcome(np.zeros(book.height, np.int64), prices, halts=(reason,), halted=True)
+    return _result(columns, idle, _Market(mechanism, network, rules), record=False)
 
 
 class _Market(NamedTuple):
-    """What a book was cleared under, and why it was halted, if so."""
+    """What a book was cleared under."""
 
     mechanism: str
     network: Network
     rules: Rules
-    halts: tuple[str, ...]
 
 
 def _result(columns: Columns, outcome: Outcome, market: _Market, *, record: bool) -> ClearingResult:
-    book, orders, halts = columns.book, columns.orders, market.halts
+    book, orders = columns.book, columns.orders
     pairs = outcome.pairs
     if pairs is None and record:
         pairs = pairs_of(orders, outcome)
@@ -137,8 +142,8 @@ def _result(columns: Columns, outcome: Outcome, market: _Market, *, record: bool
         - link_wheeling,
         welfare_uthb=_welfare_uthb(orders, outcome.filled) - link_wheeling,
         volume_wh=int(outcome.filled[~orders.is_sell].sum()),
-        halted=bool(halts),
-        halt_reasons=halts,
+        halted=outcome.halted,
+        halt_reasons=outcome.halts,
     )
 
 
@@ -174,12 +179,17 @@ def _fills(columns: Columns, outcome: Outcome) -> pl.DataFrame:
 
 
 def _traded(columns: Columns, filled: Int64s) -> pl.DataFrame:
-    """Wh bought (+) and sold (−) per wallet with fills: wallet, zone_id, traded_wh."""
-    wh, some = np.zeros(len(columns.wallet_row), np.int64), np.zeros(len(columns.wallet_row), np.bool_)
-    np.add.at(wh, columns.wallet, np.where(columns.orders.is_sell, -filled, filled))
-    some[columns.wallet[filled > 0]] = True
-    rows = columns.wallet_row[some]
-    return columns.book.select("wallet", "zone_id")[rows].with_columns(traded_wh=pl.Series(wh[some]))
+    """Wh bought and sold per wallet with fills: wallet, zone_id, traded_wh (bought +, sold −), bought_wh, sold_wh."""
+    n_wallets = len(columns.wallet_row)
+    sums = np.zeros(2 * n_wallets, np.int64)
+    np.add.at(sums, columns.wallet + columns.orders.is_sell * n_wallets, filled)
+    bought, sold = sums.reshape(2, -1)
+    some = np.flatnonzero(bought + sold)
+    return columns.book.select("wallet", "zone_id")[columns.wallet_row[some]].with_columns(
+        traded_wh=pl.Series(bought[some] - sold[some]),
+        bought_wh=pl.Series(bought[some]),
+        sold_wh=pl.Series(sold[some]),
+    )
 
 
 def _matches(book: pl.DataFrame, pairs: Pairs | None) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
-from gridtokenx_pipelines.market.kernel import Int64s, UInt64s, exact_sum, order_of
+from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, exact_sum, order_of
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingError, Orders
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import I64_MAX
@@ -38,9 +38,11 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
     """The book as columns.
 
     Raises ClearingError for what can't be cleared: nulls, sides other than 0 and 1, unknown zones, ids given twice, a
-    wallet on both sides or in two zones, Wh of 0 or less, limits of 0 or less (if `positive_limits`) or beyond bounds,
-    Wh that add up beyond 64 bits.
+    wallet in two zones, Wh of 0 or less, limits of 0 or less (if `positive_limits`) or beyond bounds, a minimum above
+    the order, Wh that add up beyond 64 bits. Optional columns: `min_wh` (fill at least this or nothing) and
+    `cancelled_at_us` (when the order left again; null: it stays).
     """
+    given = book
     book = frames.conform(book, frames.BOOK, "book")
     numbers = ["side", "zone_id", "covered_wh", "net_limit_uthb_per_kwh", "broker_us"]
     lacking = [name for name in ["order_id", "wallet", *numbers] if book[name].null_count()]
@@ -52,14 +54,53 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
     ids = _ids(book["order_id"])
     _check_ids(ids)
     wallet, order, starts = _groups(book["wallet"])
-    if len(starts):
-        for column in (side, zone):
-            ordered = column[order]
-            if (np.minimum.reduceat(ordered, starts) != np.maximum.reduceat(ordered, starts)).any():
-                raise ClearingError(
-                    "a wallet stands on both sides or in two zones of the book; one side and zone an epoch"
-                )
-    return Columns(book, Orders(side, zone, wh, limit, time_us, ids, wallet), zone_place, wallet, order[starts])
+    astray = _differ(zone[order], starts)
+    if astray.any():
+        name = book["wallet"][int(order[starts[np.argmax(astray)]])]
+        raise ClearingError(f"wallet {name} stands in two zones of the book; give all its orders one of them")
+    both = _differ(side[order], starts)
+    orders = Orders(
+        side,
+        zone,
+        wh,
+        limit,
+        time_us,
+        ids,
+        wallet,
+        own_meet=both[wallet] if both.any() else None,
+        least_wh=_least(given, wh),
+        leaves_us=_leaves(given),
+    )
+    return Columns(book, orders, zone_place, wallet, order[starts])
+
+
+def _differ(ordered: Int64s, starts: Int64s) -> Bools:
+    """Whether the values of each group differ."""
+    if not len(starts):
+        return np.zeros(0, np.bool_)
+    differ: Bools = np.minimum.reduceat(ordered, starts) != np.maximum.reduceat(ordered, starts)
+    return differ
+
+
+def _least(book: pl.DataFrame, wh: Int64s) -> Int64s | None:
+    """Minimum Wh per row, None where no order has one."""
+    if "min_wh" not in book.columns:
+        return None
+    least: Int64s = book["min_wh"].cast(pl.Int64).fill_null(0).to_numpy()
+    wrong = np.flatnonzero((least < 0) | (least > wh))
+    if len(wrong):
+        row = int(wrong[0])
+        raise ClearingError(
+            f"order {book['order_id'][row].hex()} had min_wh {least[row]}, must lie in 0…{wh[row]}, its Wh; it could "
+            "never be filled"
+        )
+    return least if least.any() else None
+
+
+def _leaves(book: pl.DataFrame) -> Int64s | None:
+    if "cancelled_at_us" not in book.columns or book["cancelled_at_us"].null_count() == book.height:
+        return None
+    return book["cancelled_at_us"].cast(pl.Int64).fill_null(I64_MAX).to_numpy()
 
 
 def _zone_places(zone: Int64s, network: Network) -> Int64s:

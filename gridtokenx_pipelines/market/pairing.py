@@ -7,11 +7,13 @@ Does not belong here: prices and charges (nothing settles by pairs).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from gridtokenx_pipelines.market.kernel import Int64s
-from gridtokenx_pipelines.market.mechanisms.outcome import Flow, Orders, Outcome, Pairs
+from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError, Flow, Orders, Outcome, Pairs
 from gridtokenx_pipelines.units import I64_MAX
 
 Triple = tuple[Int64s, Int64s, Int64s]
@@ -33,11 +35,28 @@ def pair_up(buys: Int64s, buy_wh: Int64s, sells: Int64s, sell_wh: Int64s) -> Tri
     return buyers, sellers, ends - starts
 
 
-def pair_by_priority(orders: Orders, filled: Int64s) -> Triple:
+class Laid(NamedTuple):
+    """Pairs as places in `rows`, which stand in priority order; `area`: only pairs of one area can change partners."""
+
+    rows: Int64s
+    buy: Int64s
+    sell: Int64s
+    energy_wh: Int64s
+    area: Int64s
+
+    def to_rows(self) -> Triple:
+        """Rows of the book that met, by the buy's priority, then the sell's."""
+        order = np.lexsort((self.sell, self.buy))
+        return self.rows[self.buy[order]], self.rows[self.sell[order]], self.energy_wh[order]
+
+
+def pair_by_priority(orders: Orders, filled: Int64s) -> Laid:
     """All filled buys along all filled sells, whatever their zones."""
     rows = orders.by_priority(np.flatnonzero(filled > 0))
-    sells = orders.is_sell[rows]
-    return pair_up(rows[~sells], filled[rows[~sells]], rows[sells], filled[rows[sells]])
+    sells, wh = orders.is_sell[rows], filled[rows]
+    buys_at, sells_at = np.flatnonzero(~sells), np.flatnonzero(sells)
+    pairs = pair_up(buys_at, wh[buys_at], sells_at, wh[sells_at])
+    return Laid(rows, *pairs, np.zeros(len(pairs[0]), np.int64))
 
 
 def pairs_of(orders: Orders, outcome: Outcome) -> Pairs:
@@ -45,17 +64,105 @@ def pairs_of(orders: Orders, outcome: Outcome) -> Pairs:
 
     What exporting zones have left is shared out to importing zones of the same connected area, each seller's Wh
     scaled to what arrived, so that every buyer's Wh are paired to the last one and losses stay with the sellers.
+    Nobody is paired with itself.
     """
-    if outcome.one_area:
-        buy, sell, energy = pair_by_priority(orders, outcome.filled)
-    else:
-        buy, sell, energy = _pair_coupled(orders, outcome)
+    laid = pair_by_priority(orders, outcome.filled) if outcome.one_area else _pair_coupled(orders, outcome)
+    laid, own = part_own(orders, laid)
+    if own:
+        raise ClearingCheckError(
+            f"{sum(own.values())} Wh would trade with their own wallet, must be 0; report the book"
+        )
+    buy, sell, energy = laid.to_rows()
     zones = np.array(sorted(outcome.prices), np.int64)
     prices = np.array([outcome.prices[zone] or 0 for zone in zones.tolist()], np.int64)
     return Pairs(buy, sell, energy, prices[np.searchsorted(zones, orders.zone[buy])])
 
 
-def _pair_coupled(orders: Orders, outcome: Outcome) -> Triple:
+def unpaired_own(orders: Orders, outcome: Outcome) -> dict[int, int]:
+    """Wh by wallet number that could only be paired with the wallet's own, in a coupled outcome."""
+    if orders.own_meet is None:
+        return {}
+    return part_own(orders, _pair_coupled(orders, outcome))[1]
+
+
+def part_own(orders: Orders, laid: Laid) -> tuple[Laid, dict[int, int]]:
+    """Wallets that met themselves change partners with the next pairs of others, round the list of their area.
+
+    Each exchange leaves every order's Wh as they were. Also returns, by wallet, the Wh for which no others are left;
+    these stay paired with themselves.
+    """
+    if orders.own_meet is None:
+        return laid, {}
+    wallet = orders.wallet[laid.rows] if orders.wallet is not None else laid.rows
+    met = np.flatnonzero(wallet[laid.buy] == wallet[laid.sell])
+    if not len(met):
+        return laid, {}
+    exchange = _Exchange(wallet.tolist(), laid)
+    for place in met.tolist():
+        exchange.part(place)
+    return exchange.laid(laid.rows), exchange.left
+
+
+class _Exchange:
+    """Pairs as lists while they change partners. Pairs made by an exchange have different wallets for good."""
+
+    def __init__(self, wallet: list[int], laid: Laid) -> None:
+        self.wallet = wallet
+        order = np.lexsort((laid.sell, laid.buy, laid.area))
+        self.place = np.argsort(order).tolist()
+        self.buy, self.sell = laid.buy[order].tolist(), laid.sell[order].tolist()
+        self.wh, self.area = laid.energy_wh[order].tolist(), laid.area[order].tolist()
+        starts = np.searchsorted(laid.area[order], np.unique(laid.area))
+        self.span = {self.area[start]: (start, end) for start, end in pairwise([*starts.tolist(), len(order)])}
+        self.made: dict[tuple[int, int, int], int] = {}
+        self.left: dict[int, int] = {}
+        self.next: dict[int, tuple[int, int]] = {}
+
+    def part(self, met: int) -> None:
+        """Exchange partners with pairs of others until nothing of this pair is left, or no others are."""
+        place = self.place[met]
+        own, area = self.wallet[self.buy[place]], self.area[place]
+        start, end = self.span[area]
+        at, looked = self.next.get(own, (place, 0))
+        while self.wh[place] and looked < end - start:
+            if own not in (self.wallet[self.buy[at]], self.wallet[self.sell[at]]) and self.wh[at]:
+                wh = min(self.wh[place], self.wh[at])
+                self.wh[place] -= wh
+                self.wh[at] -= wh
+                self._make(self.buy[place], self.sell[at], area, wh)
+                self._make(self.buy[at], self.sell[place], area, wh)
+            if self.wh[place]:
+                at, looked = (at + 1 if at + 1 < end else start), looked + 1
+        self.next[own] = at, looked
+        if self.wh[place]:
+            self._reach_made(place, own, area)
+        if self.wh[place]:
+            self.left[own] = self.left.get(own, 0) + self.wh[place]
+
+    def _reach_made(self, place: int, own: int, area: int) -> None:
+        """Pairs that earlier exchanges made can be parted as well."""
+        for (buy, sell, where), some in list(self.made.items()):
+            if where != area or not some or own in (self.wallet[buy], self.wallet[sell]) or not self.wh[place]:
+                continue
+            wh = min(self.wh[place], some)
+            self.wh[place] -= wh
+            self.made[buy, sell, where] -= wh
+            self._make(self.buy[place], sell, area, wh)
+            self._make(buy, self.sell[place], area, wh)
+
+    def _make(self, buy: int, sell: int, area: int, wh: int) -> None:
+        self.made[buy, sell, area] = self.made.get((buy, sell, area), 0) + wh
+
+    def laid(self, rows: Int64s) -> Laid:
+        """All pairs, each two orders once."""
+        for buy, sell, area, wh in zip(self.buy, self.sell, self.area, self.wh, strict=True):
+            self._make(buy, sell, area, wh)
+        found = [(*pair, wh) for pair, wh in self.made.items() if wh]
+        buy, sell, area, energy = np.array(found, np.int64).reshape(-1, 4).T.copy()
+        return Laid(rows, buy, sell, energy, area)
+
+
+def _pair_coupled(orders: Orders, outcome: Outcome) -> Laid:
     rows = orders.by_priority(np.flatnonzero(outcome.filled > 0))
     sells, wh = orders.is_sell[rows], outcome.filled[rows]
     zones, zone = np.unique(orders.zone[rows], return_inverse=True)
@@ -68,8 +175,7 @@ def _pair_coupled(orders: Orders, outcome: Outcome) -> Triple:
     _scale(area[open_places], sells[open_places], left, open_places)
     across = _pair_groups(area, sells, left, open_places)
     buy, sell, energy = (np.concatenate(parts) for parts in zip(local, across, strict=True))
-    order = np.lexsort((sell, buy))
-    return rows[buy[order]], rows[sell[order]], energy[order]
+    return Laid(rows, buy, sell, energy, area[buy])
 
 
 def _pair_groups(group: Int64s, sells: np.ndarray, left: Int64s, places: Int64s) -> Triple:

@@ -6,9 +6,9 @@ Belongs here: the shared types and errors. Does not belong here: any mechanism.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +27,13 @@ class ClearingCheckError(ClearingError):
     """A result that does not check; it is never committed."""
 
 
-class NotYetCleared(ClearingError):
-    """A mechanism that is not settled by an auction here."""
-
-
 @dataclass(frozen=True)
 class Orders:
     """A book's columns, rows in any order: side (0 buy, 1 sell), zone, Wh, net limit in µTHB/kWh, time in µs.
 
     `ids`: what ranks orders of one limit and time, first key first (a 16-byte id in two halves). `wallet`: a number
-    per wallet, of no meaning but equality; needed only where own orders could meet.
+    per wallet, of no meaning but equality. `own_meet`: rows of wallets that stand on both sides, None if none does.
+    `least_wh`: fill at least this or nothing, `leaves_us`: when an order leaves again; None where no order says so.
     """
 
     side: Int64s
@@ -46,6 +43,9 @@ class Orders:
     time_us: Int64s
     ids: tuple[UInt64s, ...]
     wallet: Int64s | None = None
+    own_meet: Bools | None = None
+    least_wh: Int64s | None = None
+    leaves_us: Int64s | None = None
 
     @cached_property
     def is_sell(self) -> Bools:
@@ -58,15 +58,12 @@ class Orders:
 
     def at(self, rows: Int64s) -> Orders:
         """Some of the rows, in the order given."""
-        return Orders(
-            self.side[rows],
-            self.zone[rows],
-            self.wh[rows],
-            self.limit[rows],
-            self.time_us[rows],
-            tuple(key[rows] for key in self.ids),
-            None if self.wallet is None else self.wallet[rows],
-        )
+        changed: dict[str, Any] = {"ids": tuple(key[rows] for key in self.ids)}
+        for column in fields(self):
+            value = getattr(self, column.name)
+            if column.name != "ids" and value is not None:
+                changed[column.name] = value[rows]
+        return replace(self, **changed)
 
     def by_priority(self, rows: Int64s) -> Int64s:
         """The rows, buys then sells, each side by net limit, time and id."""
@@ -110,7 +107,8 @@ class Outcome:
     """A mechanism's result: filled Wh per row of the book, price per zone (None: no trade), flows.
 
     `pairs` only where the mechanism itself decides who trades with whom, at which price (pay_as_bid). `one_area`: it
-    looked at all zones as one, so buyers and sellers meet whatever their zones.
+    looked at all zones as one, so buyers and sellers meet whatever their zones. `halts`: why the mechanism itself
+    halted (continuous), `halted`: whether it was never resumed.
     """
 
     filled: Int64s
@@ -118,6 +116,17 @@ class Outcome:
     flows: list[Flow] = field(default_factory=list)
     pairs: Pairs | None = None
     one_area: bool = False
+    halts: tuple[str, ...] = ()
+    halted: bool = False
+
+    def in_book(self, rows: Int64s, n_rows: int) -> Outcome:
+        """The same outcome as of a larger book, of which these rows took part."""
+        filled = np.zeros(n_rows, np.int64)
+        filled[rows] = self.filled
+        pairs = self.pairs
+        if pairs is not None:
+            pairs = pairs._replace(buy=rows[pairs.buy], sell=rows[pairs.sell])
+        return replace(self, filled=filled, pairs=pairs)
 
 
 def ids_of(values: Sequence[bytes]) -> tuple[UInt64s, UInt64s]:

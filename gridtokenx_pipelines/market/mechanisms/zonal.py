@@ -7,17 +7,19 @@ Zones that no usable link reaches clear as `uniform` does, without a solver.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from math import floor
 
 import numpy as np
 
-from gridtokenx_pipelines.market.kernel import Int64s, cross, serve
+from gridtokenx_pipelines.market.kernel import Int64s, serve
 from gridtokenx_pipelines.market.mechanisms.coupling import Problem, arcs_of, forest, problem_of
 from gridtokenx_pipelines.market.mechanisms.coupling_check import check
 from gridtokenx_pipelines.market.mechanisms.coupling_program import find_optimum
 from gridtokenx_pipelines.market.mechanisms.coupling_quantities import whole_quantities
 from gridtokenx_pipelines.market.mechanisms.outcome import Flow, Orders, Outcome
+from gridtokenx_pipelines.market.mechanisms.selftrade import couple_wallets, cross_wallets
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import value_ceil_uthb
 
@@ -32,15 +34,17 @@ def clear(orders: Orders, network: Network) -> Outcome:
         if part.is_sell.all() or not part.is_sell.any():
             continue  # nobody to trade with in this area
         if len(zones) == 1:
-            alone = cross(part.is_sell, part.limit, part.wh, part.keys)
-            found, served = {zones[0]: alone.price_uthb_per_kwh}, alone.filled
-        else:
-            inside = tuple(zone for zone in network.zones if zone.zone_id in zones)
-            links = tuple(link for link in network.links if link.from_zone in zones and link.to_zone in zones)
-            served, found, sent = _coupled(part, Network(zones=inside, links=links))
-            flows |= {flow.link.link_id: flow for flow in sent}
-        filled[slice(None) if rows is None else rows] = served
-        prices |= found
+            alone = cross_wallets(part)
+            prices[zones[0]] = alone.price_uthb_per_kwh
+            filled[slice(None) if rows is None else rows] = alone.filled
+            continue
+        inside = tuple(zone for zone in network.zones if zone.zone_id in zones)
+        links = tuple(link for link in network.links if link.from_zone in zones and link.to_zone in zones)
+        couple = partial(_coupled, network=Network(zones=inside, links=links))
+        found = couple(part) if part.own_meet is None else couple_wallets(part, couple)
+        filled[slice(None) if rows is None else rows] = found.filled
+        flows |= {flow.link.link_id: flow for flow in found.flows}
+        prices |= found.prices
     return Outcome(filled, prices, [flows[link_id] for link_id in sorted(flows)])
 
 
@@ -63,7 +67,7 @@ def _areas(orders: Orders, network: Network) -> Iterator[tuple[list[int], Int64s
             yield [zones[zone] for zone in inside], order[start:end]
 
 
-def _coupled(orders: Orders, network: Network) -> tuple[Int64s, dict[int, int | None], list[Flow]]:
+def _coupled(orders: Orders, network: Network) -> Outcome:
     problem = problem_of(orders, network)
     whole = whole_quantities(problem, find_optimum(problem, orders))
     prices = [floor(price) for price in whole.prices]
@@ -83,7 +87,7 @@ def _coupled(orders: Orders, network: Network) -> tuple[Int64s, dict[int, int | 
     published = {
         zone: price if trades else None for zone, price, trades in zip(problem.zones, prices, whole.trades, strict=True)
     }
-    return _to_orders(problem, orders, np.array(whole.group_wh, np.int64)), published, flows
+    return Outcome(_to_orders(problem, orders, np.array(whole.group_wh, np.int64)), published, flows)
 
 
 def _to_orders(problem: Problem, orders: Orders, group_wh: Int64s) -> Int64s:

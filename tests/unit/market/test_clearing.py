@@ -8,7 +8,7 @@ import pytest
 
 from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.clearing import ClearingResult, clear, halted_result
-from gridtokenx_pipelines.market.mechanisms.outcome import ClearingError, NotYetCleared
+from gridtokenx_pipelines.market.mechanisms.outcome import ClearingError
 from gridtokenx_pipelines.market.roots import merkle_root, result_rows
 from gridtokenx_pipelines.market.rules import Network, Rules
 from tests.unit.market.books import BUY, SELL, THB, book_of, link, network, order_id, order_row, wallet
@@ -251,10 +251,10 @@ def test_the_breaker_halts_an_epoch_and_a_halted_epoch_has_no_trades():
     assert (manual.halted, manual.volume_wh, prices(manual)) == (True, 0, [None])
 
 
-def test_continuous_says_where_it_is_settled():
-    with pytest.raises(NotYetCleared, match="arrives with issue 6"):
-        run([], mechanism="continuous")
-    with pytest.raises(ClearingError, match="mechanism was 'dutch', must be one of zonal, uniform"):
+def test_a_mechanism_that_is_none_is_refused():
+    with pytest.raises(
+        ClearingError, match="mechanism was 'dutch', must be one of zonal, uniform, pay_as_bid, cont"
+    ):
         run([], mechanism="dutch")
 
 
@@ -263,8 +263,9 @@ def test_a_book_that_is_none_is_refused():
     net = network()
     with pytest.raises(ClearingError, match="2 rows but 1 order ids"):
         clear(book_of([good, good], net), net, FREE)
-    with pytest.raises(ClearingError, match="both sides"):
-        clear(book_of([good, order_row(2, SELL, 5, 3 * THB, wallet=wallet("w1"))], net), net, FREE)
+    with pytest.raises(ClearingError, match=rf"wallet {wallet('w1')} stands in two zones"):
+        two = network(0, 0)
+        clear(book_of([good, order_row(2, BUY, 5, 3 * THB, wallet=wallet("w1"), zone_id=2)], two), two, FREE)
     with pytest.raises(ClearingError, match=r"zones \[2\]"):
         clear(book_of([good | {"zone_id": 2}], network(0, 0)), net, FREE)
 
