@@ -252,9 +252,7 @@ def test_the_breaker_halts_an_epoch_and_a_halted_epoch_has_no_trades():
 
 
 def test_a_mechanism_that_is_none_is_refused():
-    with pytest.raises(
-        ClearingError, match="mechanism was 'dutch', must be one of zonal, uniform, pay_as_bid, cont"
-    ):
+    with pytest.raises(ClearingError, match="mechanism was 'dutch', must be one of zonal, uniform, pay_as_bid, cont"):
         run([], mechanism="dutch")
 
 
