@@ -16,26 +16,39 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 SCHEMA = "dagster"
+UNFINISHED = "dagster_unfinished"
 # pooled connections outlive no statement of this length; a range run's batch of events stays far below it
 STATEMENT_TIMEOUT_MS = 60_000
 POOL_RECYCLE_SECONDS = 3_600
 MAX_OVERFLOW = 4
 
 
-def storage_url(database_url: str) -> sa.URL:
-    """The database's URL with psycopg2 spelled out (dagster-postgres fails on psycopg 3) and Dagster's schema first."""
+def storage_url(database_url: str, schema: str = SCHEMA) -> sa.URL:
+    """The database's URL with psycopg2 spelled out (dagster-postgres fails on psycopg 3) and that schema first."""
     url = sa.make_url(database_url).set(drivername="postgresql+psycopg2")
-    return url.update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+    return url.update_query_dict({"options": f"-csearch_path={schema}"})
 
 
 def create_schema(database_url: str) -> None:
-    """Create the schema if it isn't there. Safe when several processes start at once."""
-    engine = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        # `if not exists` alone still races: two starters both find nothing and one fails on the unique name
-        connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('gridtokenx dagster schema'))"))
-        connection.execute(sa.text(f"create schema if not exists {SCHEMA}"))
-    engine.dispose()
+    """Create the schema with all of Dagster's tables if it isn't there. Safe when several processes start at once.
+
+    dagster-postgres creates its tables one commit each: killed half-way it would leave some for ever, as it looks only
+    for the first. So they are made in a schema of another name, which takes the right one when all are there.
+    """
+    plain = sa.make_url(database_url).set(drivername="postgresql+psycopg2")
+    engine = sa.create_engine(plain, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            # held by the session: two starters would both build, and one fail at the name
+            connection.execute(sa.text("select pg_advisory_lock(hashtext('gridtokenx dagster schema'))"))
+            if SCHEMA in sa.inspect(connection).get_schema_names():
+                return
+            connection.execute(sa.text(f"drop schema if exists {UNFINISHED} cascade"))
+            connection.execute(sa.text(f"create schema {UNFINISHED}"))
+            DagsterPostgresStorage(storage_url(database_url, UNFINISHED).render_as_string(hide_password=False))
+            connection.execute(sa.text(f"alter schema {UNFINISHED} rename to {SCHEMA}"))
+    finally:
+        engine.dispose()
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
