@@ -15,6 +15,8 @@ from dagster._core.storage.config import pg_config
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
+from gridtokenx_pipelines.dagster_event_log import EventLogWithVerdicts
+
 SCHEMA = "dagster"
 UNFINISHED = "dagster_unfinished"
 # pooled connections outlive no statement of this length; a range run's batch of events stays far below it
@@ -66,7 +68,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         """Open the storage; creates the schema and, once, Dagster's tables in it."""
         database_url = str(config_value["postgres_url"])
         create_schema(database_url)
-        storage = cls(storage_url(database_url).render_as_string(hide_password=False), inst_data=inst_data)
+        url = storage_url(database_url).render_as_string(hide_password=False)
+        storage = cls(url, inst_data=inst_data)
+        storage._event_log_storage = EventLogWithVerdicts(url)
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_SECONDS, MAX_OVERFLOW)
         return storage

@@ -16,6 +16,8 @@ FIRST_EPOCH_KEY = "2026-01-01T00:00Z"
 EPOCHS = dg.TimeWindowPartitionsDefinition(
     cron_schedule="*/15 * * * *", start=FIRST_EPOCH_KEY, fmt=KEY_FORMAT, timezone="UTC"
 )
+# metadata names by which a check of a range says what it found: lists of [first, last] keys, both ends included
+PASSED, FAILED = "passed_partitions", "failed_partitions"
 
 
 def epochs_of(keys: Iterable[str]) -> list[int]:

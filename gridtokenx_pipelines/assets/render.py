@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.partitions import FAILED, PASSED
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 
@@ -63,6 +64,8 @@ def check_results(asset: str, checks: Sequence[str], found: Sequence[Verdict]) -
             "verdict": words,
             "epochs_checked": len(mine),
             "epochs_failed": len(bad),
+            FAILED: dg.MetadataValue.json(_ranges(one.epoch for one in bad)),
+            PASSED: dg.MetadataValue.json(_ranges(one.epoch for one in mine if one.passed)),
             "epochs": markdown(_listing(bad + [one for one in mine if one.passed]), MAX_EPOCHS_LISTED),
         }
         shown = [one for one in bad if one.failing is not None and not one.failing.is_empty()]
@@ -75,6 +78,17 @@ def check_results(asset: str, checks: Sequence[str], found: Sequence[Verdict]) -
             severity=dg.AssetCheckSeverity.ERROR,
             metadata=metadata,
         )
+
+
+def _ranges(epochs: Iterable[int]) -> list[list[str]]:
+    """First and last partition key of each unbroken row of epochs."""
+    found: list[list[int]] = []
+    for epoch in sorted(set(epochs)):
+        if found and found[-1][1] == epoch - 1:
+            found[-1][1] = epoch
+        else:
+            found.append([epoch, epoch])
+    return [[key_of(first), key_of(last)] for first, last in found]
 
 
 def _listing(found: Sequence[Verdict]) -> pl.DataFrame:

@@ -79,6 +79,11 @@ def test_a_range_settles_shows_itself_per_partition_and_changes_nothing_the_seco
     )
     assert first["root"].value != shown[key_of(FIRST + 1)]["root"].value
 
+    for asset, check in (("net_energy", "zone_balance_plausible"), ("clearing_results", "price_in_band_or_halted")):
+        assert verdicts(site.instance, asset, check) == {
+            key_of(FIRST + offset): "SUCCEEDED" for offset in range(EPOCHS)
+        }
+
     sent = site.scalar("SELECT count(*) FROM blockchain_transactions")
     # the same range again: everything is found done, so what it takes is Dagster's own price (this process's seconds of
     # a processor: on a busy machine the clock on the wall says nothing)
@@ -117,6 +122,11 @@ def test_a_bad_epoch_blocks_what_follows_and_shows_the_failing_rows(site: Site) 
     evaluation = last_evaluation(site.instance, "net_energy", "every_active_meter_present_or_missing")
     assert "MEA-002" in str(evaluation.metadata["failing_rows"].value)
     assert evaluation.metadata["epochs_failed"].value == 1
+    assert verdicts(site.instance, "net_energy", "every_active_meter_present_or_missing") == {
+        key_of(FIRST): "SUCCEEDED",
+        key_of(FIRST + 1): "FAILED",
+        key_of(FIRST + 2): "SUCCEEDED",
+    }
 
     # the row arrives: the same range settles
     with site.engine.begin() as connection:
@@ -208,6 +218,13 @@ def last_evaluation(instance: dg.DagsterInstance, asset: str, check: str) -> dg.
     event = record.event.dagster_event
     assert event is not None
     return event.asset_check_evaluation_data
+
+
+def verdicts(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str, str]:
+    """Status of a check per partition key, as the UI's partition view reads it."""
+    key = dg.AssetCheckKey(dg.AssetKey(asset), check)
+    found = instance.event_log_storage.get_asset_check_partition_info([key])
+    return {str(each.partition_key): each.latest_execution_status.name for each in found if each.partition_key}
 
 
 def evaluate_sensor(site: Site, sensor: dg.SensorDefinition) -> list[dg.RunRequest]:

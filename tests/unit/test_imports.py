@@ -37,7 +37,8 @@ ALLOWED = {
     "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
-    "dagster_storage": UNITS,
+    "dagster_storage": UNITS | {"dagster_event_log"},
+    "dagster_event_log": UNITS | {"partitions"},
 }
 DAGSTER = UNITS | {"assets", "checks", "jobs", "schedules", "sensors", "resources", "partitions", "settlement_service"}
 ALLOWED |= dict.fromkeys(("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER)
@@ -56,10 +57,10 @@ KEPT_TO = {
         "definitions",
         "instance",
     }
-    | {"dagster_storage", "demo", "cli"},
-    "dagster_postgres": {"dagster_storage"},
+    | {"dagster_storage", "dagster_event_log", "demo", "cli"},
+    "dagster_postgres": {"dagster_storage", "dagster_event_log"},
     "bytewax": set(),
-    "sqlalchemy": {"store", "chain", "settlement_service", "dagster_storage", "messaging", "demo"},
+    "sqlalchemy": {"store", "chain", "settlement_service", "dagster_storage", "dagster_event_log", "messaging", "demo"},
     "psycopg2": {"store"},
     "alembic": {"store"},
     "solana": {"chain"},
