@@ -12,7 +12,7 @@ from gridtokenx_pipelines.market.clearing import ClearingResult
 from gridtokenx_pipelines.market.mechanisms.outcome import ClearingError
 from tests.unit.market import reference
 from tests.unit.market.books import BUY, SELL, network, order_row, wallet
-from tests.unit.market.differential import charges_of, filled, orders_of, produce, rows_of
+from tests.unit.market.differential import charges_of, filled, orders_of, prices, produce, rows_of
 
 NET = network(0)
 BOTH_SIDES = [order_row(1, BUY, 1, 3_000_000), order_row(2, SELL, 1, 3_000_000, wallet=wallet("w1"))]
@@ -35,19 +35,34 @@ def shared(draw) -> list[dict]:
     return [row | {"wallet": wallet(name)} for row, name in zip(rows, names, strict=True)]
 
 
-def between_wallets(rows: list[dict]) -> int:
-    """The most that different wallets can trade at one price: every limit is tried."""
-    best = 0
-    for price in {row["limit_uthb_per_kwh"] for row in rows}:
-        demand, supply, own = 0, 0, defaultdict(int)
-        for row in rows:
-            limit, wh = row["limit_uthb_per_kwh"], row["energy_wh"]
-            if limit >= price if row["side"] == BUY else limit <= price:
-                own[row["wallet"]] += wh
-                demand += wh if row["side"] == BUY else 0
-                supply += wh if row["side"] == SELL else 0
-        best = max(best, min([demand, supply, *(demand + supply - mine for mine in own.values())]))
-    return best
+def between_wallets(rows: list[dict], price: int) -> int:
+    """The most that different wallets can trade at a price."""
+    demand, supply, own = 0, 0, defaultdict(int)
+    for row in rows:
+        limit, wh = row["limit_uthb_per_kwh"], row["energy_wh"]
+        if limit >= price if row["side"] == BUY else limit <= price:
+            own[row["wallet"]] += wh
+            demand += wh if row["side"] == BUY else 0
+            supply += wh if row["side"] == SELL else 0
+    return min([demand, supply, *(demand + supply - mine for mine in own.values())])
+
+
+def most_between_wallets(rows: list[dict]) -> int:
+    """The same at the best price: every limit is tried."""
+    return max((between_wallets(rows, price) for price in {row["limit_uthb_per_kwh"] for row in rows}), default=0)
+
+
+def loses(rows: list[dict], got: dict[bytes, int]) -> bool:
+    """Whether an order gets less than an auction that knew no wallets gave it, but of a wallet that met itself there.
+
+    A wallet met itself if what it bought and sold is more than all that was bought.
+    """
+    free, _ = reference.uniform(orders_of(rows), charges_of(NET, 0))
+    volume = sum(free[row["order_id"]] for row in rows if row["side"] == BUY)
+    sums: dict[str, int] = defaultdict(int)
+    for row in rows:
+        sums[row["wallet"]] += free[row["order_id"]]
+    return any(got[row["order_id"]] < free[row["order_id"]] for row in rows if sums[row["wallet"]] <= volume)
 
 
 def check_meetings(rows: list[dict], result: ClearingResult) -> None:
@@ -65,10 +80,17 @@ def check_meetings(rows: list[dict], result: ClearingResult) -> None:
 @pytest.mark.parametrize("mechanism", ["uniform", "zonal"])
 @settings(max_examples=250)
 @given(shared())
-def test_one_price_trades_the_most_that_different_wallets_can(mechanism, rows):
+def test_one_price_trades_the_most_that_different_wallets_can_at_nobody_elses_cost(mechanism, rows):
+    """Where the best volume would take a trade from another wallet, the auction's own price stays instead."""
     result = produce(rows, NET, 0, mechanism)
-    assert result.volume_wh == between_wallets(rows)
+    assert not loses(rows, filled(result, rows))
     check_meetings(rows, result)
+    best, (price,) = most_between_wallets(rows), prices(result).values()
+    _, untouched = reference.uniform(orders_of(rows), charges_of(NET, 0))
+    if price == untouched and price is not None:
+        assert result.volume_wh == between_wallets(rows, price) <= best
+    else:
+        assert result.volume_wh == best
 
 
 @settings(max_examples=150)
