@@ -17,6 +17,7 @@ from gridtokenx_pipelines.market.kernel import exact_sum
 from gridtokenx_pipelines.market.rules import Network, Rules, Zone
 from gridtokenx_pipelines.market_cli.book_files import RawBook
 from gridtokenx_pipelines.market_cli.numbers import instants, sides, whole_numbers
+from gridtokenx_pipelines.market_cli.order_types import CANCELLED, MINIMUM, amend, order_types
 from gridtokenx_pipelines.market_cli.refusals import BookError, Refusal, faults, marked, together
 from gridtokenx_pipelines.market_cli.surroundings import Charges
 from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, PRICE_TICK_UTHB_PER_KWH, ceil_div_expr
@@ -58,8 +59,12 @@ class CheckedBook(msgspec.Struct, frozen=True, kw_only=True):
     refused: list[Refusal]
 
 
-def check(raw: RawBook, charges: Charges, network: Network | None, limits: Limits | None) -> CheckedBook:
+def check(
+    raw: RawBook, charges: Charges, network: Network | None, limits: Limits | None, mechanism: str = "uniform"
+) -> CheckedBook:
     """Judge every row. `network` None: any zone; `limits` None: any whole energy and price that the engine can hold.
+
+    `mechanism`: whose order types the book may use.
 
     Raises BookError for a book that can't be summed in 64 bits.
     """
@@ -71,11 +76,12 @@ def check(raw: RawBook, charges: Charges, network: Network | None, limits: Limit
             refused=[],
         )
     rows = pl.Series("row", range(raw.height), dtype=pl.Int64)
-    table, found = _columns(raw, rows, network, limits)
+    table, found = _columns(raw, rows, network, limits, mechanism)
     sound = table.join(together(found), on="row", how="anti") if found else table
     found += _against_each_other(sound, limits)
     bad = together(found)
-    good = table.join(bad, on="row", how="anti") if found else table
+    good, unamended = amend(table.join(bad, on="row", how="anti") if found else table)
+    bad = bad if unamended is None else together([bad, unamended])
     network = network or charges.on(network_of(good["zone_id"].unique().to_list()))
     book = _book(good, charges.fee_bp, network)
     if limits is not None:
@@ -86,7 +92,9 @@ def check(raw: RawBook, charges: Charges, network: Network | None, limits: Limit
             book = book.join(bad, on="row", how="anti")
     _require_sums(book)
     return CheckedBook(
-        frame=frames.conform(book, frames.BOOK, "book"),
+        frame=frames.conform(book, frames.BOOK, "book").with_columns(
+            book[name] for name in (MINIMUM, CANCELLED) if name in book.columns
+        ),
         network=network,
         ids=_ids(raw, book),
         refused=_refusals(raw, bad),
@@ -99,7 +107,7 @@ def network_of(zones: Iterable[int]) -> Network:
 
 
 def _columns(
-    raw: RawBook, rows: pl.Series, network: Network | None, limits: Limits | None
+    raw: RawBook, rows: pl.Series, network: Network | None, limits: Limits | None, mechanism: str
 ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     side = sides(raw.columns["side"])
     most_wh = limits.most_wh if limits else I64_MAX
@@ -150,6 +158,9 @@ def _columns(
         }
     )
     key = _key(ids, typed=raw.typed_ids)
+    typed = order_types(raw, energy.values, placed.values, mechanism)
+    found += typed.faults
+    table = table.with_columns(**typed.columns)
     return table.with_columns(key=key, wallet=pl.coalesce("wallet", pl.format("order {}", "order_id"))), found
 
 

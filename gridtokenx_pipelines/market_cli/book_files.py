@@ -17,7 +17,7 @@ import polars as pl
 from gridtokenx_pipelines.market_cli.refusals import BookError
 
 REQUIRED = ("order_id", "side", "energy_wh", "limit_price")
-OPTIONAL = ("placed_at", "zone_id", "wallet")
+OPTIONAL = ("placed_at", "zone_id", "wallet", "min_wh", "cancelled_at", "replaces")
 FIELDS = REQUIRED + OPTIONAL
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 I64 = 2**63

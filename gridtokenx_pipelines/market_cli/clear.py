@@ -53,7 +53,7 @@ class _Clearing:
         """Check and clear; raises BookError."""
         if raw.problem is not None:
             raise BookError(raw.problem)
-        book = check(raw, self.charges, self.network, self.limits)
+        book = check(raw, self.charges, self.network, self.limits, self.mechanism)
         if self.mechanism == "continuous" and raw.height and "placed_at" not in raw.columns:
             raise BookError("book had no placed_at, must have it for continuous: orders trade as they arrive; add it")
         try:

@@ -44,8 +44,8 @@ def market() -> None:
 def clear(**options: object) -> None:
     """Clear the orders of BOOK: .json, .jsonl (a book a line), .csv or .parquet.
 
-    Fields: order_id, side (buy, sell, 0, 1), energy_wh, limit_price (µTHB/kWh), placed_at (µs or ISO 8601), zone_id,
-    wallet; the last three may be missing. Exit code 1 if a book or a row was refused.
+    Fields: order_id, side (buy, sell, 0, 1), energy_wh, limit_price (µTHB/kWh), and if need be placed_at (µs or ISO
+    8601), zone_id, wallet, min_wh, cancelled_at, replaces. Exit code 1 if a book or a row was refused.
     """
     from gridtokenx_pipelines.market_cli.clear import Options, run_clear  # noqa: PLC0415 - polars is a second
 

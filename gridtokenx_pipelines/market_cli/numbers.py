@@ -39,8 +39,8 @@ def sides(raw: pl.Series) -> Parsed:
     return Parsed(values, marked(raw, values.is_null(), "side", "buy, sell, 0 (buy) or 1 (sell)", "correct it"))
 
 
-def instants(raw: pl.Series, field: str) -> Parsed:
-    """Instants in µs since 1970, UTC; times without a zone are UTC."""
+def instants(raw: pl.Series, field: str, *, needed: bool = True) -> Parsed:
+    """Instants in µs since 1970, UTC; times without a zone are UTC. A null is a fault where one is `needed`."""
     if isinstance(raw.dtype, pl.Datetime):
         zoned = raw.dt.convert_time_zone("UTC") if raw.dtype.time_zone else raw
         values = zoned.dt.epoch("us")
@@ -48,7 +48,8 @@ def instants(raw: pl.Series, field: str) -> Parsed:
         values = _integers(raw)
         if raw.dtype == pl.String and values.null_count():
             values = values.fill_null(_iso(_text(raw)))
-    return Parsed(values, marked(raw, values.is_null(), field, ISO_BOUND, "correct it"))
+    bad = values.is_null() if needed else values.is_null() & raw.is_not_null()
+    return Parsed(values, marked(raw, bad, field, ISO_BOUND, "correct it"))
 
 
 def _iso(text: pl.Series) -> pl.Series:
