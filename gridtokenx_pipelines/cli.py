@@ -22,6 +22,7 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 LAZY_GROUPS = {
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
+    "readings": ("gridtokenx_pipelines.readings_cli.commands", "readings"),
 }
 
 

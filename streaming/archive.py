@@ -1,79 +1,91 @@
-"""The archive: every record of a partition and epoch as it came, signed bytes and all, in one Parquet file.
+"""The archive's writer: every record of a partition and epoch as it came, signed bytes and all, in one Parquet file.
 
-Belongs here: gathering a closed epoch's offsets and writing them. Does not belong here: reading them back for an audit.
-Records are held until their epoch closes; what this process hasn't seen, after a restart, is read from the topic again.
+Belongs here: gathering a closed epoch's offsets and writing them. Does not belong here: the layout, reading, compacting
+(store/archive.py). Records are held until their epoch closes; what this process hasn't seen, after a restart, is read
+from the topic again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import polars as pl
-
-from gridtokenx_pipelines.metering.outputs import ClosedEpoch
+from gridtokenx_pipelines.metering.outputs import ClosedEpoch, DeadLetter
 from gridtokenx_pipelines.metering.readings import Raw
+from gridtokenx_pipelines.store.archive import ASSET, SCHEMA, frame_of, write_epoch, write_registry
 from gridtokenx_pipelines.store.parquet import ParquetStore
 
-ASSET = "archive"
-SCHEMA = {
-    "partition": pl.Int64,
-    "offset": pl.Int64,
-    "broker_us": pl.Int64,
-    "key": pl.Binary,
-    "value": pl.Binary,
-    "sig": pl.Binary,
-    "pub": pl.Binary,
-    "kind": pl.Binary,
-}
+__all__ = ["ASSET", "SCHEMA", "Archive", "frame_of"]
+
 MOST_HELD_BYTES = 64 << 20  # of a partition; beyond it the epoch is read from the topic once more
 Fetch = Callable[[int, int, int], Sequence[Raw]]  # partition, first and last offset
+Refused = Callable[[int, int, int], Mapping[int, int]]  # the same → reason codes by offset
+Registered = Callable[[], Sequence[bytes]]
 
 
-def frame_of(partition: int, raws: Sequence[Raw]) -> pl.DataFrame:
-    """Records in offset order as the archive's columns; a header that was not there is null."""
-    return pl.DataFrame(
-        {
-            "partition": [partition] * len(raws),
-            "offset": [raw.offset for raw in raws],
-            "broker_us": [raw.broker_us for raw in raws],
-            "key": [raw.key for raw in raws],
-            "value": [raw.value for raw in raws],
-            **{name: [raw.header(name) or None for raw in raws] for name in ("sig", "pub", "kind")},
-        },
-        schema=SCHEMA,
-    )
+def _nothing_known(_partition: int, _first: int, _last: int) -> Mapping[int, int]:
+    return {}
 
 
 class Archive:
-    """Files `archive/date=…/epoch=…/partition-N.parquet`; writing one again gives the same file."""
+    """Files `archive/date=…/epoch=…/partition-N.parquet` with an index each; writing one again gives the same file.
 
-    def __init__(self, store: ParquetStore, fetch: Fetch) -> None:
-        self._store, self._fetch = store, fetch
+    `refused` tells the reason codes of records that an earlier process refused, `registered` the registry's messages,
+    kept beside the records so that they can be verified when the topics are long gone.
+    """
+
+    def __init__(
+        self,
+        store: ParquetStore,
+        fetch: Fetch,
+        refused: Refused = _nothing_known,
+        registered: Registered | None = None,
+    ) -> None:
+        self._store, self._fetch, self._refused, self._registered = store, fetch, refused, registered
         self._held: dict[int, list[Raw]] = {}
         self._bytes: dict[int, int] = {}
+        self._codes: dict[int, dict[int, int]] = {}
+        self._kept = 0  # registry messages written so far
 
-    def add(self, partition: int, raws: Sequence[Raw], closed: Sequence[ClosedEpoch]) -> None:
+    def add(
+        self,
+        partition: int,
+        raws: Sequence[Raw],
+        closed: Sequence[ClosedEpoch],
+        letters: Sequence[DeadLetter] = (),
+    ) -> None:
         """Take a batch in, and write the epochs that it closed."""
         held = self._held.setdefault(partition, [])
         held.extend(raws)
-        size = self._bytes.get(partition, 0) + sum(len(raw.value) for raw in raws)
+        codes = self._codes.setdefault(partition, {})
+        codes.update((letter.raw.offset, letter.reason.value) for letter in letters)
+        size = self._bytes.get(partition, 0) + sum([len(raw.value) for raw in raws])
         for epoch in closed:
             self._write(partition, epoch)
         held = self._held[partition]
         if closed:
             size = sum(len(raw.value) for raw in held)
+            self._keep_registry()
         if size > MOST_HELD_BYTES:
             held.clear()
             size = 0
         self._bytes[partition] = size
 
+    def _keep_registry(self) -> None:
+        if self._registered is not None:
+            messages = self._registered()
+            if len(messages) > self._kept:
+                write_registry(self._store.root, messages)
+                self._kept = len(messages)
+
     def _write(self, partition: int, closed: ClosedEpoch) -> None:
-        held = self._held[partition]
+        held, codes = self._held[partition], self._codes[partition]
         first_held = held[0].offset if held else closed.last_offset + 1
         before: Sequence[Raw] = ()
         if closed.first_offset < first_held and closed.first_offset <= closed.last_offset:
-            before = self._fetch(partition, closed.first_offset, min(first_held - 1, closed.last_offset))
+            last = min(first_held - 1, closed.last_offset)
+            before = self._fetch(partition, closed.first_offset, last)
+            codes.update(self._refused(partition, closed.first_offset, last))
         within = [raw for raw in held if closed.first_offset <= raw.offset <= closed.last_offset]
         self._held[partition] = [raw for raw in held if raw.offset > closed.last_offset]
-        frame = frame_of(partition, [*before, *within])
-        self._store.write(ASSET, closed.epoch, f"partition-{partition}", frame)
+        write_epoch(self._store, closed.epoch, partition, frame_of(partition, [*before, *within], codes))
+        self._codes[partition] = {offset: code for offset, code in codes.items() if offset > closed.last_offset}

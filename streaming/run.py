@@ -30,6 +30,7 @@ from gridtokenx_pipelines.messaging.registry_topic import RegistryTopic
 from gridtokenx_pipelines.messaging.topics import METER_READINGS, METER_REGISTRY, NET_ENERGY, ORDERS
 from gridtokenx_pipelines.metering.state import StateVersionError
 from gridtokenx_pipelines.metering.verify import Verifier
+from gridtokenx_pipelines.store.energy import refused_offsets
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine
 from streaming import orders, telemetry
@@ -75,12 +76,17 @@ def run_telemetry(settings: FlowSettings) -> None:
         def fetch(partition: int, first: int, last: int) -> list:
             return read_range(settings.brokers, (settings.readings_topic, partition), first, last)
 
+        def refused(partition: int, first: int, last: int) -> dict[int, int]:
+            with database.connect() as connection:
+                return refused_offsets(connection, METER_READINGS.name, partition, first, last)
+
+        archive = Archive(ParquetStore(settings.archive_dir), fetch, refused, registry.view.messages)
         sinks = {
             "postgres": partial(telemetry.write_postgres, database),
             "kafka": partial(
                 telemetry.write_kafka, Sender(settings.brokers), partitions_of(settings.brokers, NET_ENERGY.name)
             ),
-            "archive": partial(telemetry.write_archive, Archive(ParquetStore(settings.archive_dir), fetch)),
+            "archive": partial(telemetry.write_archive, archive),
         }
         if settings.influxdb_token:
             writer = InfluxWriter(settings.influxdb_url, settings.influxdb_token)

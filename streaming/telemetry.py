@@ -179,7 +179,8 @@ def write_kafka(sender: Sender, partitions: int, shards: Sequence[Shard]) -> Non
 def write_archive(archive: Archive, shards: Sequence[Shard]) -> None:
     """Signed bytes, epoch by epoch."""
     for shard in shards:
-        archive.add(shard.outputs.partition, shard.raws, shard.outputs.closed)
+        outputs = shard.outputs
+        archive.add(outputs.partition, shard.raws, outputs.closed, outputs.dead_letters)
 
 
 def write_influx(writer: InfluxWriter, shards: Sequence[Shard]) -> None:

@@ -72,6 +72,12 @@ def _standing(meter: Meter, seq: int, following: Registers | None) -> tuple[Regi
     return (baseline_seq, baseline_us, production_wh, consumption_wh), 0, following
 
 
+def disorder_between(earlier: Registers, later: Registers, record: MeterRecord) -> Refusal | None:
+    """Why two readings, ascending in seq, can't both be a meter's; None if they can."""
+    pairs = [(earlier, later)]
+    return _disorder(pairs) or _ran_back(pairs) or _over_rating(pairs, record)
+
+
 def _replay(former: Registers, new: Registers) -> Refusal:
     return Refusal(
         RejectReason.REPLAY,

@@ -132,6 +132,15 @@ class RegistryView:
         """All of a meter's records by effective epoch."""
         return tuple(self._meters.get(meter_id, ()))
 
+    def messages(self) -> list[bytes]:
+        """Every record in force at some time as its message: meters by id, then gateways by key."""
+        found: list[MeterRecord | GatewayRecord] = []
+        for meter_id in sorted(self._meters):
+            found += self._meters[meter_id]
+        for key in sorted(self._gateways):
+            found += self._gateways[key]
+        return [encode_record(record) for record in found]
+
     def is_gateway(self, key: bytes, epoch: int) -> bool:
         """Whether ticks under that key count in an epoch."""
         records = self._gateways.get(key, ())

@@ -132,3 +132,32 @@ def conclude_corrections(connection: Connection, outcomes: pl.DataFrame, seq: in
                 "revision": row["revision"],
             },
         )
+
+
+def settled_registers(connection: Connection, meter_id: str) -> dict[int, tuple[int, int]]:
+    """Registers (Wh) at a meter's boundaries by the epoch that starts there, with every correction, no estimates."""
+    rows = connection.execute(
+        text(
+            "WITH newest AS (SELECT DISTINCT ON (epoch) epoch + 1 AS boundary, production_end_wh, consumption_end_wh, "
+            "missing, estimated FROM net_energy WHERE meter_id = :meter ORDER BY epoch, revision DESC), "
+            "moved AS (SELECT boundary_epoch, sum(production_delta_wh) AS production, "
+            "sum(consumption_delta_wh) AS consumption FROM corrections WHERE meter_id = :meter GROUP BY 1) "
+            "SELECT boundary, production_end_wh + COALESCE(production, 0), "
+            "consumption_end_wh + COALESCE(consumption, 0) FROM newest LEFT JOIN moved ON boundary_epoch = boundary "
+            "WHERE NOT missing AND NOT estimated ORDER BY 1"
+        ),
+        {"meter": meter_id},
+    )
+    return {int(boundary): (int(production), int(consumption)) for boundary, production, consumption in rows}
+
+
+def refused_offsets(connection: Connection, topic: str, partition: int, first: int, last: int) -> dict[int, int]:
+    """Reason codes of a partition's dead letters by offset, first…last both included."""
+    rows = connection.execute(
+        text(
+            'SELECT "offset", reason_code FROM dead_letters WHERE topic = :topic AND partition = :partition '
+            'AND "offset" BETWEEN :first AND :last'
+        ),
+        {"topic": topic, "partition": partition, "first": first, "last": last},
+    )
+    return {int(offset): int(code) for offset, code in rows}

@@ -145,6 +145,8 @@ def test_a_flow_killed_three_times_leaves_the_tables_and_archive_of_an_undisturb
         for path in sorted(tmp_path.glob("archive/*/*/partition-0.parquet"))
     ]
     whole = frame_of(0, [Raw(r.offset, r.broker_us // 1_000 * 1_000, r.value, r.headers, r.key) for r in raws])
+    codes = {each.raw.offset: each.reason.value for each in outputs.dead_letters}
+    whole = whole.with_columns(reason_code=pl.Series([codes.get(offset) for offset in whole["offset"]], dtype=pl.Int64))
     assert pl.concat(archived).equals(whole[: sum(map(len, archived))])
     assert len(archived) == len(outputs.closed)
 

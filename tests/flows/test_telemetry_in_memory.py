@@ -113,6 +113,7 @@ def test_the_archive_holds_each_epochs_records_whole_and_again_the_same_after_a_
         "sig": stream.raws[1].header("sig"),
         "pub": stream.raws[1].header("pub"),
         "kind": None,
+        "reason_code": None,
     }
     assert frames[0]["kind"].to_list() == [b"tick", None, b"tick"]
     assert fetched == []
@@ -122,7 +123,7 @@ def test_the_archive_holds_each_epochs_records_whole_and_again_the_same_after_a_
     outputs: list[Outputs] = []
     run_main(flow_over(items_of(stream.raws, 1), outputs, ()))
     for raw, output in list(zip(stream.raws, outputs, strict=True))[6:]:
-        archive.add(0, [raw], output.closed)
+        archive.add(0, [raw], output.closed, output.dead_letters)
     assert fetched == [(0, 5, 5)]
     for at, frame in enumerate(frames[2:], 1):
         assert ParquetStore(tmp_path / "again").read("archive", EPOCH + at, "partition-0").equals(frame)

@@ -34,6 +34,7 @@ ALLOWED = {
     "stack": UNITS | ADAPTERS | {"config", "embedded_postgres"},
     "report": UNITS | DOMAIN,
     "market_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "settlement_service"},
+    "readings_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "market_cli"},
     "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
