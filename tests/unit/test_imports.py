@@ -70,6 +70,7 @@ KEPT_TO = {
     "influxdb_client": {"messaging"},
     "simbench": {"simulation"},
     "pandapower": {"grid", "simulation"},
+    "lightsim2grid": {"grid"},
 }
 DOMAIN_MAY_USE = {"polars", "msgspec", "numpy", "nacl", "scipy", *sys.stdlib_module_names, ROOT}
 
