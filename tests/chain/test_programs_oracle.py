@@ -27,6 +27,7 @@ CU_LIMIT = 1_500  # chain.md §6, besides account creation
 def chain() -> Chain:
     fresh = Chain()
     fresh.initialize_governance()
+    fresh.plant("trading", "Market", addresses.market(), last_opened=EPOCH, closed_through=EPOCH - 1, time_mode=1)
     return fresh
 
 
@@ -123,6 +124,17 @@ def test_lamports_sent_to_an_attestation_do_not_block_it(chain: Chain):
     chain.svm.airdrop(addresses.attestation(METERING, EPOCH, 0), 890_880)
     attest(chain, ORACLES[0])
     assert state(chain)["voted"] == 1
+
+
+def test_attack_a_second_root_for_a_run_of_an_epoch_closed_for_good(chain: Chain):
+    """With its attestation closed, a new one could book batches beyond those that trading has settled."""
+    for oracle in ORACLES[:2]:
+        attest(chain, oracle)
+    chain.change("trading", "Market", addresses.market(), closed_through=EPOCH)
+    attestation = addresses.attestation(METERING, EPOCH, 0)
+    chain.call("oracle", "close_attestation", {"payer": chain.payer.pubkey(), "attestation": attestation})
+    refused("EpochClosed", chain, ORACLES[0], OTHER)
+    assert chain.svm.get_account(attestation) is None
 
 
 def test_a_vote_costs_less_than_the_limit(chain: Chain):

@@ -296,3 +296,59 @@ def test_lamports_sent_to_a_vote_or_proposal_do_not_block_it(chain: Chain):
     propose(chain)
     vote(chain, VALIDATORS[0])
     assert proposal(chain)["yes"] == 1
+
+
+# ---- rent
+
+
+def close(
+    chain: Chain, name: str, payer: Pubkey | None = None, *, at: Pubkey | None = None, number: int = 0
+) -> Receipt:
+    accounts = {"payer": payer or chain.payer.pubkey(), "proposal": at or addresses.proposal(number)}
+    if name == "close_vote":
+        accounts["vote"] = addresses.vote(number, VALIDATORS[1].pubkey())
+    return chain.call("governance", name, accounts)
+
+
+def test_the_rent_of_a_vote_comes_back_after_the_voting_and_that_of_a_proposal_once_it_is_executed(chain: Chain):
+    propose(chain)
+    propose(chain, number=1)
+    vote(chain, VALIDATORS[0])
+    vote(chain, VALIDATORS[1])
+    accounts = [addresses.proposal(0), addresses.vote(0, VALIDATORS[1].pubkey())]
+    locked = sum(chain.svm.get_account(address).lamports for address in accounts)
+    refused("TimeLocked", close, chain, "close_vote")
+    chain.at(EXECUTABLE)
+    refused("WrongAddress", close, chain, "close_vote", STRANGER.pubkey())
+    refused("WrongAddress", close, chain, "close_vote", at=addresses.proposal(1))
+    before = chain.svm.get_balance(chain.payer.pubkey())
+    close(chain, "close_vote")
+    refused("TimeLocked", close, chain, "close_proposal")
+    execute(chain)  # the votes count by the proposal's own bits
+    refused("WrongAddress", close, chain, "close_proposal", STRANGER.pubkey())
+    close(chain, "close_proposal")
+    assert [chain.svm.get_account(address) for address in accounts] == [None, None]
+    assert chain.svm.get_balance(chain.payer.pubkey()) - before == locked - 5 * 5_000
+    refused("WrongProposalId", propose, chain, number=0)
+    refused("WrongOwner", execute, chain)
+
+
+def test_the_votes_of_a_closed_proposal_close_after_it_and_a_lapsed_one_closes_too(chain: Chain):
+    propose(chain)
+    vote(chain, VALIDATORS[1])
+    chain.at(LAPSED - 1)
+    refused("TimeLocked", close, chain, "close_proposal")
+    chain.at(LAPSED)
+    close(chain, "close_proposal")
+    close(chain, "close_vote")
+    refused("WrongOwner", vote, chain, VALIDATORS[2])
+
+
+def test_attack_a_vote_closed_to_vote_twice(chain: Chain):
+    propose(chain)
+    vote(chain, VALIDATORS[1])
+    refused("TimeLocked", close, chain, "close_vote")
+    refused("AlreadyExists", vote, chain, VALIDATORS[1], 0)
+    chain.at(VOTED)
+    close(chain, "close_vote")
+    refused("VotingClosed", vote, chain, VALIDATORS[1], 0)

@@ -11,7 +11,7 @@ from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain import addresses
 from tests.chain.svm import CLEARING, EPOCH, GUARDIAN, LATE, RESETTLEMENT, Chain, ProgramFailedError, key
-from tests.chain.trading_world import BUY_BACK, HALTED, THB, Household, Run, World, Zone
+from tests.chain.trading_world import BUY_BACK, HALTED, SELL, THB, Household, Run, World, Zone, order
 
 STRANGER = key("stranger")
 
@@ -121,11 +121,29 @@ def test_nobody_trades_beyond_mandate_balance_or_price(mandates: dict, changed: 
 
 def test_a_sale_of_more_than_is_held_is_refused():
     street = Street()
+    signed = order(EPOCH, SELL, 1, 2_970_000)
     run = street.prepared(
         meters=[(street.sun, pack("<II", 599, 0)), (street.flat, pack("<II", 0, 1_000))],
         traders=[(street.sun, pack("<ii", 599, -600)), (street.flat, pack("<ii", -1_000, 600))],
+        orders=[(street.sun, signed)],
     )
     refused("InsufficientGrid", street.world.settle, run)
+
+
+@pytest.mark.parametrize("household", ["sun", "flat"])
+def test_attack_oracles_trade_a_mandate_beyond_the_net_energy_it_is_for(household: str):
+    """A mandate becomes an order for what the wallet's net energy is; k oracles may not make it a licence to trade."""
+    street = Street(thbc=100 * THB)
+    net = {"sun": (1_000, 0), "flat": (0, 1_000)} | {household: (400, 0) if household == "sun" else (0, 400)}
+    entries = {"sun": pack("<ii", net["sun"][0], -600), "flat": pack("<ii", -net["flat"][1], 600)}
+    homes = {"sun": street.sun, "flat": street.flat}
+    for home in homes.values():
+        street.world.change("trading", "Trader", home.trader, grid_wh=5_000)
+    run = street.prepared(
+        meters=[(homes[name], pack("<II", *net[name])) for name in homes],
+        traders=[(homes[name], entries[name]) for name in homes],
+    )
+    refused("OutsideLimits", street.world.settle, run)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +245,8 @@ def test_late_and_resettlement_runs_follow_the_finalised_one():
     world.begin(late)
     other = Run(RESETTLEMENT, EPOCH, 1, 2)
     world.attest_run(other)
-    refused("MeteringIncomplete", world.commit, other)
+    # there is no epoch before the first: nothing of it can be corrected
+    refused("EpochClosed", world.commit, other)
     third = Run(LATE, EPOCH, 2, 3)
     world.attest_run(third)
     refused("RunOutOfOrder", world.commit, third)

@@ -11,7 +11,18 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain import addresses
-from tests.chain.svm import CLEARING, DEPLOYER, EPOCH, LATE, METERING, START, ProgramFailedError, Receipt, key
+from tests.chain.svm import (
+    CLEARING,
+    DEPLOYER,
+    EPOCH,
+    LATE,
+    METERING,
+    RESETTLEMENT,
+    START,
+    ProgramFailedError,
+    Receipt,
+    key,
+)
 from tests.chain.trading_world import THB, Household, Run, World
 
 DAY = 96
@@ -211,9 +222,15 @@ def test_attack_a_stranger_voids_an_epoch_s_metering_in_the_registry(world: Worl
 
 
 def close_epoch(world: World, epoch: int, payer: Pubkey | None = None, **changed: Pubkey) -> Receipt:
-    named = {"epoch": addresses.epoch(epoch), "metered": addresses.metered(epoch), **changed}
+    named = {"epoch": addresses.epoch(epoch), "metered": addresses.metered(epoch)}
+    named |= {"next_epoch": addresses.epoch(epoch + 1), **changed}
     named["payer"] = payer or world.payer.pubkey()
     return world.call("trading", "close_epoch", named)
+
+
+def settled_through(world: World, epoch: int) -> None:
+    """As if every epoch up to it were settled: 15 days of them would take a test too long."""
+    world.change("trading", "Market", addresses.market(), settled_through=epoch)
 
 
 def close(world: World, program: str, instruction: str, payer: Pubkey | None = None, **named: Pubkey) -> Receipt:
@@ -231,13 +248,14 @@ def test_after_the_horizon_all_rent_of_an_epoch_goes_back_to_who_paid_it():
         world.finalize(run)
     metering, clearing = (addresses.attestation(kind, EPOCH, 0) for kind in (METERING, CLEARING))
     thief = key("thief").pubkey()
-    world.at((EPOCH + 15 * 96) * 900 - 1)
+    settled_through(world, EPOCH + 15 * 96 - 1)
     refused("HorizonNotOver", close_epoch, world, EPOCH)
     refused("HorizonNotOver", close, world, "registry", "close_metered", metered=addresses.metered(EPOCH))
     refused("HorizonNotOver", close, world, "oracle", "close_attestation", attestation=metering)
-    world.at((EPOCH + 15 * 96) * 900)
+    settled_through(world, EPOCH + 15 * 96)
     refused("WrongAddress", close_epoch, world, EPOCH, thief)
-    refused("EpochOutOfOrder", close_epoch, world, EPOCH + 1)
+    refused("EpochOutOfOrder", close_epoch, world, EPOCH + 1, next_epoch=addresses.epoch(EPOCH + 1))
+    refused("WrongEpoch", close_epoch, world, EPOCH, next_epoch=addresses.epoch(EPOCH))
     refused("WrongStatus", close_epoch, world, EPOCH, metered=addresses.metered(EPOCH + 1))
     accounts = [addresses.epoch(EPOCH), addresses.metered(EPOCH), metering, clearing]
     locked = sum(world.svm.get_account(address).lamports for address in accounts)
@@ -252,7 +270,7 @@ def test_after_the_horizon_all_rent_of_an_epoch_goes_back_to_who_paid_it():
     gained = world.svm.get_balance(world.payer.pubkey()) - before
     assert gained == locked - 6 * 5_000  # the two refused transactions cost their fees too
     assert world.market()["closed_through"] == EPOCH
-    refused("HorizonNotOver", close_epoch, world, EPOCH + 1)
+    refused("HorizonNotOver", close_epoch, world, EPOCH + 1, next_epoch=addresses.epoch(EPOCH + 1))
 
 
 def test_attack_the_same_batch_after_close_epoch():
@@ -265,7 +283,9 @@ def test_attack_the_same_batch_after_close_epoch():
     world.open(EPOCH + 1)
     run = single(EPOCH + 1, 2, home, 1_000)
     world.play(run)
-    world.at((EPOCH + 2 + 15 * 96) * 900)
+    world.at((EPOCH + 2) * 900)
+    world.open(EPOCH + 2)
+    settled_through(world, EPOCH + 1 + 15 * 96)
     for epoch in (EPOCH, EPOCH + 1):
         close_epoch(world, epoch)
     refused("WrongOwner", world.settle, run)
@@ -277,6 +297,86 @@ def test_attack_the_same_batch_after_close_epoch():
     refused("WrongOwner", close_epoch, world, EPOCH + 1)
     refused("EpochOutOfOrder", world.open, EPOCH + 1)
     world.assert_laws([home])
+
+
+def test_attack_an_epoch_closed_while_what_was_booked_before_its_horizon_waits_in_a_pause():
+    """By the clock alone anyone could close it: the run's turn would be lost, and with it every run booked after."""
+    world = World(time_mode=0)
+    home = world.household("home", 1, 0, EPOCH + 1)
+    world.open(EPOCH)
+    world.play(Run(CLEARING, EPOCH, 0, 1))
+    world.at((EPOCH + 1) * 900)
+    world.open(EPOCH + 1)
+    world.play(single(EPOCH + 1, 2, home, 0))
+    booked = late_run(EPOCH, 1, 3, home, 0)
+    world.attest_run(booked)
+    world.at((EPOCH + 1 + 30 * 96) * 900)
+    refused("HorizonNotOver", close_epoch, world, EPOCH)
+    assert world.market()["closed_through"] == EPOCH - 1
+
+
+def test_attack_the_epoch_closed_that_a_resettlement_under_way_reads_its_rates_from():
+    """Half applied without them, it could be neither finished nor voided, and no later run could have its turn."""
+    world = World()
+    homes = [world.household(f"home {i}", 1, 0, EPOCH) for i in range(2)]
+    opened(world, EPOCH + 2)
+    for seq, epoch in enumerate((EPOCH, EPOCH + 1), start=1):
+        meters, traders = [(home, metered(0, 0)) for home in homes], [(home, pack("<ii", 0, 0)) for home in homes]
+        world.play(Run(CLEARING, epoch, 0, seq, meters, traders))
+    entries = [(home, pack("<IIIII", 0, 0, 0, 0, 0)) for home in homes]
+    run = Run(RESETTLEMENT, EPOCH + 1, 1, 3, [(home, pack("<i", 0)) for home in homes], entries, traders_per_batch=1)
+    world.prepare(run)
+    world.settle(run, 0)
+    settled_through(world, EPOCH + 15 * 96)
+    refused("WrongStatus", close_epoch, world, EPOCH)
+    world.settle(run, 1)
+    world.finalize(run)
+    close_epoch(world, EPOCH)
+    # nor does one begin whose rates are gone; the authority may void it
+    after = Run(RESETTLEMENT, EPOCH + 1, 2, 4)
+    world.attest_run(after)
+    world.begin(after)
+    refused("EpochClosed", world.commit, after)
+    world.change("trading", "Market", addresses.market(), last_opened=EPOCH + DAY + 2)
+    void_run(world, after)
+    assert world.market()["finalized_seq"] == 4
+
+
+def test_a_committed_run_whose_seq_another_one_used_is_voided_without_it(world: World):
+    """After a void the ledger may book another run with the seq of a committed one, which must not lie there for ever."""
+    home = world.household("home", 1, 0, EPOCH)
+    opened(world, EPOCH + DAY + 2)
+    world.play(single(EPOCH, 1, home, 0))
+    late = late_run(EPOCH, 1, 2, home, 500)
+    world.attest_run(late)
+    world.begin(late)
+    world.commit(late)
+    world.play(Run(CLEARING, EPOCH + 1, 0, 2))
+    refused("SeqOutOfOrder", world.settle, late)
+    void_run(world, late)
+    assert world.market()["finalized_seq"] == 2
+    world.play(Run(LATE, EPOCH, 2, 3))
+    assert world.market()["finalized_seq"] == 3
+
+
+def test_the_energy_of_meters_that_were_new_in_a_voided_epoch_is_settled_late(world: World):
+    new = [world.household(f"new {i}", 1, 10 * THB, EPOCH + i) for i in range(2)]
+    opened(world, EPOCH + DAY + 2)
+    for epoch in range(EPOCH, EPOCH + DAY + 1):
+        void_epoch(world, epoch)
+    last = EPOCH + DAY
+    meters = [(new[0], pack("<IIII", last, 900, 100, 850)), (new[1], pack("<IIII", last, 100, 700, 50))]
+    traders = [(new[0], pack("<III", 850, 50, 0)), (new[1], pack("<III", 50, 0, 650))]
+    world.play(Run(LATE, last, 1, 1, meters, traders))
+    for home, first in zip(new, (EPOCH, EPOCH + 1), strict=True):
+        meter = world.read("registry", "Meter", home.meter)
+        assert (meter["first_epoch"], meter["last_epoch"]) == (first, last)
+    world.play(
+        Run(CLEARING, last + 1, 0, 2, [(h, metered(10, 0)) for h in new], [(h, pack("<ii", 10, 0)) for h in new])
+    )
+    assert world.balances(new[0]) == (810, 10 * THB, 0)
+    assert world.balances(new[1])[0] == 10
+    world.assert_laws(new)
 
 
 def test_attack_an_epoch_is_closed_over_a_run_that_has_begun():
@@ -291,7 +391,9 @@ def test_attack_an_epoch_is_closed_over_a_run_that_has_begun():
     world.attest_run(late)
     world.begin(late)
     world.meter(late)
-    world.at((EPOCH + 2 + 15 * 96) * 900)
+    world.at((EPOCH + 2) * 900)
+    world.open(EPOCH + 2)
+    settled_through(world, EPOCH + 1 + 15 * 96)
     close_epoch(world, EPOCH)
     refused("WrongStatus", close_epoch, world, EPOCH + 1)
     world.commit(late)

@@ -39,6 +39,10 @@ common::instructions! {
         [validator: "s", payer: "sw", validators: "", proposal: "w", vote: "w", governance: "", system_program: ""];
     /// Makes an accepted value one of the next parameters, from the next epoch that has not begun; anyone may.
     execute_proposal() [proposal: "w", governance: "w", validators: "", market: ""];
+    /// Gives the rent of a proposal that is executed or has lapsed back to the payer.
+    close_proposal() [payer: "w", proposal: "w"];
+    /// Gives the rent of a vote back to the payer, once voting on its proposal is over.
+    close_vote() [payer: "w", vote: "w", proposal: ""];
     /// Certifies whole kWh of a renewable meter's production that no certificate claims.
     issue_erc(certificate_id: "[u8;32]", energy_wh: "u64")
         [owner: "s", payer: "sw", meter: "w", certificate: "w", governance: "", registry_program: "", system_program: ""];

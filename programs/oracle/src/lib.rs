@@ -14,7 +14,7 @@ common::entrypoint!();
 common::instructions! {
     /// Votes for a root, or replaces the oracle's vote; the root is final once k votes are equal.
     attest(kind: "u8", epoch: "u32", run: "u16", root: "[u8;32]")
-        [oracle: "s", payer: "sw", governance: "", attestation: "w", system_program: ""];
+        [oracle: "s", payer: "sw", governance: "", attestation: "w", system_program: "", market: ""];
     /// Gives the rent of a root of an epoch that trading has closed back to the payer.
     close_attestation() [payer: "w", attestation: "w", market: ""];
     /// Reports a zone's price (µTHB/kWh), demand and supply; each oracle's last report counts for half an hour.

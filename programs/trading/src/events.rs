@@ -23,7 +23,15 @@ common::events! {
     /// THBC went into a market account.
     pub struct AccountFunded { pub account: u8, pub amount_uthb: MicroThb, }
     /// An epoch is open with the rates in force.
-    pub struct EpochOpened { pub epoch: u32, pub schedule_version: u16, pub tariff: PriceUthb, pub feed_in: PriceUthb, pub fee_bp: u16, }
+    pub struct EpochOpened {
+        pub epoch: u32,
+        pub schedule_version: u16,
+        pub tariff: PriceUthb,
+        pub tariff_on_peak: PriceUthb,
+        pub tariff_off_peak: PriceUthb,
+        pub feed_in: PriceUthb,
+        pub fee_bp: u16,
+    }
     /// A mandate acts from an epoch on.
     pub struct MandateSet { pub effective_epoch: u32, pub end_epoch: u32, pub sell_min: PriceUthb, pub buy_max: PriceUthb, pub max_wh: u32, pub buy_back: u8, }
     /// No mandate acts from this epoch on.

@@ -49,8 +49,8 @@ common::instructions! {
     /// Voids a late or resettlement run that no batch of was applied. rest: proof ‖ header, or nothing.
     void_run(kind: "u8", run: "u16", depth: "u8", rest: "tail")
         [authority: "s", market: "w", epoch: "w", metered: "w", attestation: "", governance: "", registry_program: ""];
-    /// Closes the next epoch for good after the horizon and gives its rent back to the payer.
-    close_epoch() [payer: "w", market: "w", epoch: "w", metered: ""];
+    /// Closes the next epoch for good once the 15 days after it are settled, and gives its rent back to the payer.
+    close_epoch() [payer: "w", market: "w", epoch: "w", metered: "", next_epoch: ""];
     /// Puts THBC into the trader's balance, debt first.
     deposit(amount: "u64")
         [wallet: "s", trader: "w", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];

@@ -8,7 +8,8 @@ use common::{
     Error,
 };
 
-/// Ends the epoch's present run, empty, and returns the seq it used: its own if it is committed, else none, 0.
+/// Ends the epoch's present run, empty, and returns the seq it used: its own if it is committed, else none, 0. A committed run whose
+/// turn has passed (another one was booked with its seq, after a void) uses none either: it could never be finalised.
 ///
 /// Errors: `NotVoidable` once a batch is applied; `SeqOutOfOrder` unless every run booked before it is finalised or voided: one
 /// that is half applied must never lose its turn.
@@ -18,11 +19,13 @@ pub fn void(market: &mut Market, epoch: &mut Epoch) -> Result<u64, Error> {
         if epoch.applied != 0 {
             return Err(Error::NotVoidable);
         }
-        if market.finalized_seq + 1 != epoch.seq {
-            return Err(Error::SeqOutOfOrder);
+        if epoch.seq > market.finalized_seq {
+            if market.finalized_seq + 1 != epoch.seq {
+                return Err(Error::SeqOutOfOrder);
+            }
+            seq = epoch.seq;
+            market.finalized_seq = seq;
         }
-        seq = epoch.seq;
-        market.finalized_seq = seq;
     }
     epoch.status = STATUS_FINALISED;
     epoch.flags = FLAG_VOID;
@@ -62,6 +65,17 @@ mod tests {
         );
         assert_eq!(void(&mut market, &mut Epoch::default()), Ok(0));
         assert_eq!(market.finalized_seq, 8);
+    }
+
+    #[test]
+    fn a_committed_run_whose_turn_has_passed_is_voided_without_one() {
+        let mut market = Market {
+            finalized_seq: 7,
+            ..Market::default()
+        };
+        let mut stale = committed(7);
+        assert_eq!(void(&mut market, &mut stale), Ok(0));
+        assert_eq!((market.finalized_seq, stale.status), (7, STATUS_FINALISED));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 pub mod accept_authority;
 pub mod admit_validator;
+pub mod close_proposal;
+pub mod close_vote;
 pub mod create_proposal;
 pub mod execute_proposal;
 pub mod initialize;

@@ -1,6 +1,6 @@
 //! `vote`: discriminator ‖ approve u8. Accounts: validator s, payer sw, validators, proposal w, vote w, governance,
 //! system_program.
-//! The account `["vote", proposal, validator]` exists once and is never closed before its proposal, so nobody votes twice;
+//! The account `["vote", proposal, validator]` exists once and is not closed while votes are taken, so nobody votes twice;
 //! the proposal keeps one bit per seat, so that votes of removed validators drop out of the count.
 
 use common::{

@@ -1,14 +1,16 @@
 //! `attest`: discriminator ‖ kind u8 ‖ epoch u32 ‖ run u16 ‖ root 32.
-//! Accounts: oracle s, payer sw, governance, attestation w, system_program.
+//! Accounts: oracle s, payer sw, governance, attestation w, system_program, market.
 //! One oracle can't block a root: it has one vote, others may differ from it, and it may replace its own until k are equal.
 //! Two final roots are impossible: 2k > n, one vote each, and nothing changes after the first.
+//! Of an epoch that trading has closed nothing is attested again: its attestations may be gone, and with a second root for the
+//! same run batches beyond the first one's could be booked in the registry.
 //! A change of the oracle set drops the votes of the former one, since their positions no longer mean the same keys.
 
 use common::{
     accounts::{Accounts, MaybeState, Signed, StateMut},
     args::Args,
     ids, require,
-    state::{Attestation, Governance, Kind},
+    state::{trading::Market, Attestation, Governance, Kind},
     Error, ProgramResult,
 };
 
@@ -20,6 +22,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     let attestation = accounts.maybe_state::<Attestation>()?;
     accounts.pinned(&ids::SYSTEM_PROGRAM)?;
+    let market = accounts.singleton::<Market>(&ids::MARKET)?;
 
     let kind = Kind::from_u8(args.u8()?)?;
     let epoch = args.u32()?;
@@ -28,6 +31,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     args.end()?;
     governance.require_running(ids::PROGRAM_ORACLE)?;
     require!(kind.allows_run(run), Error::InvalidRun);
+    require!(epoch > market.closed_through, Error::EpochClosed);
     let set = governance.oracle_set()?;
     let index = set.index(oracle.address()).ok_or(Error::Unauthorised)?;
 

@@ -26,7 +26,13 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     require!(matches!(kind, Kind::Late | Kind::Resettlement), Error::WrongKind);
     require!(epoch.status == STATUS_FINALISED, Error::WrongStatus);
     require!(epoch.run as u32 + 1 == run as u32, Error::RunOutOfOrder);
-    require!(epoch.epoch > market.closed_through, Error::EpochClosed);
+    // A resettlement reads the epoch before its own too.
+    let first = if kind == Kind::Resettlement {
+        epoch.epoch - 1
+    } else {
+        epoch.epoch
+    };
+    require!(first > market.closed_through, Error::EpochClosed);
     let begun = metered.epoch == epoch.epoch && metered.run == run && metered.kind == kind as u8;
     require!(begun, Error::MeteringIncomplete);
     epoch.run = run;

@@ -77,6 +77,8 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         epoch: number,
         schedule_version: epoch.schedule_version,
         tariff: epoch.tariff,
+        tariff_on_peak: epoch.tariff_on_peak,
+        tariff_off_peak: epoch.tariff_off_peak,
         feed_in: epoch.feed_in,
         fee_bp: epoch.fee_bp,
     }

@@ -42,9 +42,9 @@ pub fn settle(trader: &mut Trader, net: i64, traded: i64, terms: &Terms, sums: &
         add_grid(trader, Wh(net as u64))?;
     }
     if traded > 0 {
-        buy(trader, Wh(traded as u64), terms, sums)?;
+        buy(trader, net, Wh(traded as u64), terms, sums)?;
     } else if traded < 0 {
-        sell(trader, Wh(traded.wrapping_neg() as u64), terms, sums)?;
+        sell(trader, net, Wh(traded.wrapping_neg() as u64), terms, sums)?;
     }
     if net < 0 {
         let deficit = Wh(net.wrapping_neg() as u64);
@@ -85,19 +85,20 @@ fn recorded(trader: &Trader, epoch: u32, side: u8, holds: impl Fn(PriceUthb) -> 
 }
 
 #[inline(always)]
-fn buy(trader: &mut Trader, bought: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+fn buy(trader: &mut Trader, net: i64, bought: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     let zone = zone_of(trader, terms)?;
     let price = zone.price.0 as u64;
     // Both below 2²³.
     let all_in = price.wrapping_add(zone.wheeling.0 as u64);
     let holds = |limit: PriceUthb| limit.0 as u64 >= all_in;
-    let mut allowed = match mandate_of(trader, terms.epoch) {
+    let allowed = match mandate_of(trader, terms.epoch) {
         // A price is above 0, so `buy_max` 0 (does not buy) allows nothing.
         Some(mandate) if holds(mandate.buy_max) => mandate.max_wh as u64,
         _ => 0,
     };
-    if allowed < bought.0 {
-        allowed += recorded(trader, terms.epoch, SIDE_BUY, holds);
+    // A mandate is an order for what the wallet's net energy is: it buys no more than the deficit.
+    if allowed < bought.0 || bought.0 as i64 > net.wrapping_neg() {
+        let allowed = allowed.min(net.min(0).unsigned_abs()) + recorded(trader, terms.epoch, SIDE_BUY, holds);
         if allowed < bought.0 {
             return Err(refused(Error::OutsideLimits));
         }
@@ -116,7 +117,7 @@ fn buy(trader: &mut Trader, bought: Wh, terms: &Terms, sums: &mut RunSums) -> Re
 }
 
 #[inline(always)]
-fn sell(trader: &mut Trader, sold: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+fn sell(trader: &mut Trader, net: i64, sold: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     let value = value_floor(sold, zone_of(trader, terms)?.price.0 as u64);
     // The value is below 2⁴⁶ and a fee at most 5 000 basis points, so the fee is below the value and nothing here can wrap.
     let fee = MicroThb(value.0.wrapping_mul(terms.fee_bp as u64) / 10_000);
@@ -124,12 +125,13 @@ fn sell(trader: &mut Trader, sold: Wh, terms: &Terms, sums: &mut RunSums) -> Res
     // A limit holds where limit × sold ≤ 1000 × proceeds: exact, without dividing.
     let earned = proceeds.0.wrapping_mul(1_000);
     let holds = |limit: PriceUthb| (limit.0 as u64).wrapping_mul(sold.0) <= earned;
-    let mut allowed = match mandate_of(trader, terms.epoch) {
+    let allowed = match mandate_of(trader, terms.epoch) {
         Some(mandate) if holds(mandate.sell_min) && mandate.sell_min.0 != 0 => mandate.max_wh as u64,
         _ => 0,
     };
-    if allowed < sold.0 {
-        allowed += recorded(trader, terms.epoch, SIDE_SELL, holds);
+    // By mandate no more than the surplus.
+    if allowed < sold.0 || sold.0 as i64 > net {
+        let allowed = allowed.min(net.max(0) as u64) + recorded(trader, terms.epoch, SIDE_SELL, holds);
         if allowed < sold.0 {
             return Err(refused(Error::OutsideLimits));
         }

@@ -97,7 +97,8 @@ fn every_refusal_of_an_entry_has_its_own_error() {
         grid_wh: Wh(10),
         ..trader()
     };
-    let run = |mut t: Trader, traded: i32| settle(&mut t, 0, traded as i64, &x, &mut RunSums::default());
+    // net energy on the side of the trade, as much as is traded
+    let run = |mut t: Trader, traded: i32| settle(&mut t, -traded as i64, traded as i64, &x, &mut RunSums::default());
     assert_eq!(run(Trader { last_seq: SEQ, ..rich }, 0), Err(Error::DuplicateEntry));
     assert_eq!(run(Trader { zone: 2, ..rich }, 1), Err(Error::NoPrice));
     assert_eq!(run(rich, 1), Err(Error::OutsideLimits));
@@ -123,14 +124,10 @@ fn every_refusal_of_an_entry_has_its_own_error() {
         Err(Error::InsufficientThbc)
     );
     assert_eq!(run(rich, -1), Err(Error::OutsideLimits));
+    let mut promised = rich;
+    promised.slots[0] = slot(SIDE_SELL, 2_000_000, 99);
     assert_eq!(
-        run(
-            Trader {
-                current: mandate(2_000_000, 0, 99, 0),
-                ..rich
-            },
-            -11
-        ),
+        settle(&mut promised, 0, -11, &x, &mut RunSums::default()),
         Err(Error::InsufficientGrid)
     );
     let full = Trader {
@@ -161,9 +158,30 @@ fn mandate_and_recorded_orders_add_up_and_slots_of_another_epoch_or_side_do_not_
         used: 0,
         ..slot(SIDE_BUY, 8_000_000, 1_000)
     };
-    let run = |mut t: Trader, b: i32| settle(&mut t, 0, b as i64, &terms(&table), &mut RunSums::default());
-    assert_eq!(run(t, 60), Ok(()));
-    assert_eq!(run(t, 61), Err(Error::OutsideLimits));
+    let run = |mut t: Trader, net: i64, b: i32| settle(&mut t, net, b as i64, &terms(&table), &mut RunSums::default());
+    assert_eq!(run(t, -10, 60), Ok(()));
+    assert_eq!(run(t, -99, 60), Ok(()));
+    assert_eq!(run(t, -99, 61), Err(Error::OutsideLimits));
+    // the mandate is an order for the net energy: it buys no more than the deficit, and nothing for a surplus
+    assert_eq!(run(t, -9, 59), Ok(()));
+    assert_eq!(run(t, -9, 60), Err(Error::OutsideLimits));
+    assert_eq!(run(t, 5, 50), Ok(()));
+    assert_eq!(run(t, 5, 51), Err(Error::OutsideLimits));
+}
+
+#[test]
+fn a_mandate_sells_no_more_than_the_surplus() {
+    let table = zones(3_000_000, 0);
+    let t = Trader {
+        grid_wh: Wh(1_000),
+        current: mandate(2_000_000, 8_000_000, 500, 0),
+        ..trader()
+    };
+    let run = |mut t: Trader, net: i64, b: i64| settle(&mut t, net, b, &terms(&table), &mut RunSums::default());
+    assert_eq!(run(t, 40, -40), Ok(()));
+    assert_eq!(run(t, 40, -41), Err(Error::OutsideLimits));
+    assert_eq!(run(t, -40, -1), Err(Error::OutsideLimits));
+    assert_eq!(run(t, 600, -501), Err(Error::OutsideLimits));
 }
 
 #[test]

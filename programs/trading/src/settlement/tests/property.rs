@@ -75,7 +75,7 @@ fn reference(t: &Trader, net: i128, traded: i128, x: &Terms) -> Option<(i128, i1
             .map(|s| s.energy_wh as i128)
             .sum();
         if acts && acting.buy_max.0 as i128 >= all_in {
-            allowed += acting.max_wh as i128;
+            allowed += (acting.max_wh as i128).min((-net).max(0));
         }
         let cost = ceil(traded * all_in, 1_000);
         if traded > allowed || cost > thbc {
@@ -93,7 +93,7 @@ fn reference(t: &Trader, net: i128, traded: i128, x: &Terms) -> Option<(i128, i1
             .map(|s| s.energy_wh as i128)
             .sum();
         if acts && acting.sell_min.0 > 0 && holds(acting.sell_min) {
-            allowed += acting.max_wh as i128;
+            allowed += (acting.max_wh as i128).min(net.max(0));
         }
         if sold > allowed || sold > grid {
             return None;
