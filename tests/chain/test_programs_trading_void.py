@@ -343,7 +343,7 @@ def test_attack_the_epoch_closed_that_a_resettlement_under_way_reads_its_rates_f
 
 
 def test_a_committed_run_whose_seq_another_one_used_is_voided_without_it(world: World):
-    """After a void the ledger may book another run with the seq of a committed one, which must not lie there for ever."""
+    """After a void the ledger may book another run with the seq of a committed one: it must not stay for ever."""
     home = world.household("home", 1, 0, EPOCH)
     opened(world, EPOCH + DAY + 2)
     world.play(single(EPOCH, 1, home, 0))
