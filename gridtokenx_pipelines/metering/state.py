@@ -9,13 +9,18 @@ from __future__ import annotations
 import pickle
 from array import array
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from gridtokenx_pipelines.epochs import EPOCHS_PER_DAY
 from gridtokenx_pipelines.metering.boundaries import Boundaries
 from gridtokenx_pipelines.metering.outputs import Outputs
 from gridtokenx_pipelines.metering.registry import MeterRecord
-from gridtokenx_pipelines.metering.rows import Rows
+from gridtokenx_pipelines.metering.rows import Ints, Rows, as_numpy
+
+if TYPE_CHECKING:
+    from gridtokenx_pipelines.metering.lanes import Senders
 
 SCHEMA = "gridtokenx/shard-state"
 SCHEMA_VERSION = 2
@@ -51,6 +56,18 @@ class Tally:
             self.last_seq[slot] = seq
         self.readings[slot] += 1
 
+    def add_many(self, slots: int, slot: Ints, readings: Ints, seqs: tuple[Ints, Ints]) -> None:
+        """Count readings of different slots at once, with their lowest and highest seq; `slots`: how many there are."""
+        missing = slots - len(self.readings)
+        if missing > 0:
+            for column in (self.readings, self.first_seq, self.last_seq):
+                column.frombytes(bytes(8 * missing))
+        counted, lowest, highest = as_numpy(self.readings), as_numpy(self.first_seq), as_numpy(self.last_seq)
+        fresh = counted[slot] == 0
+        lowest[slot] = np.where(fresh, seqs[0], np.minimum(lowest[slot], seqs[0]))
+        highest[slot] = np.where(fresh, seqs[1], np.maximum(highest[slot], seqs[1]))
+        counted[slot] += readings
+
     def get(self, slot: int) -> tuple[int, int, int]:
         """(readings, lowest seq, highest seq) of a meter."""
         if slot >= len(self.readings):
@@ -64,6 +81,8 @@ class ShardState:
     `settled[slot]` is the newest epoch whose starting boundary stands, with the registers that were used there
     (`start_*`): the meter's next net energy starts from them whatever is corrected later.
     """
+
+    senders: Senders | None = None  # a copy of what the registry says: not part of what is remembered
 
     def __init__(self, partition: int, partitions: int) -> None:
         self.partition, self.partitions = partition, partitions
@@ -110,6 +129,9 @@ class ShardState:
             readings += known[0]
             first_seq, last_seq = min(first_seq, known[1]), max(last_seq, known[2])
         self.waiting[slot, epoch] = readings, first_seq, last_seq
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "senders"}
 
     def to_bytes(self) -> bytes:
         """The state as the recovery store keeps it."""

@@ -13,7 +13,17 @@ import msgspec
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
-from gridtokenx_pipelines.metering.readings import Body, Raw, Refusal, Tick, decode, reading_message, tick_message
+from gridtokenx_pipelines.metering.readings import (
+    Body,
+    Raw,
+    Reading,
+    Refusal,
+    Tick,
+    decode,
+    digest_of,
+    reading_message,
+    tick_message,
+)
 
 SIGNATURE_BYTES, KEY_BYTES = 64, 32
 INLINE_BELOW = 48  # handing fewer to the pool costs more than it saves
@@ -27,6 +37,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     body: Body | Refusal
     pub: bytes = b""
     authentic: bool = False
+    digest: int = 0  # of a reading's bytes; 0 for blocks and ticks
 
 
 def is_signed(signature: bytes, pub: bytes, message: bytes) -> bool:
@@ -70,7 +81,7 @@ class Verifier:
             authentic = self._is_tick_signed(signature, pub, raw.value)
         else:
             authentic = is_signed(signature, pub, reading_message(self._network_id, raw.value))
-        return Message(raw, body, pub, authentic)
+        return Message(raw, body, pub, authentic, digest_of(raw.value) if isinstance(body, Reading) else 0)
 
     def _is_tick_signed(self, signature: bytes, pub: bytes, value: bytes) -> bool:
         # every partition carries the same tick bytes: one check serves them all

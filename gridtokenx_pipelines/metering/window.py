@@ -15,6 +15,7 @@ from gridtokenx_pipelines.metering.boundaries import BoundaryRegister
 from gridtokenx_pipelines.metering.corrections import correct_boundary
 from gridtokenx_pipelines.metering.epoch_close import close_epoch
 from gridtokenx_pipelines.metering.judgement import Registers, judge, registers_of, registers_of_row
+from gridtokenx_pipelines.metering.lanes import take
 from gridtokenx_pipelines.metering.outputs import Accepted, DeadLetter, Outputs, Progress
 from gridtokenx_pipelines.metering.readings import (
     Block,
@@ -23,7 +24,6 @@ from gridtokenx_pipelines.metering.readings import (
     Refusal,
     RejectReason,
     Tick,
-    digest_of,
 )
 from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView
 from gridtokenx_pipelines.metering.rows import NONE
@@ -39,16 +39,25 @@ def step(state: ShardState, batch: Iterable[Message], registry: RegistryView) ->
     Records at or below the state's offset were applied before and are passed over.
     """
     outputs = Outputs(state.partition)
+    run: list[Message] = []
+    at = state.offset
     for message in batch:
-        if message.raw.offset <= state.offset:
+        offset = message.raw.offset
+        if offset <= at:
             continue
-        if state.offset < 0:
-            state.archived_to = message.raw.offset - 1
-        state.offset = message.raw.offset
-        refusal = _apply(state, message, registry, outputs)
-        if refusal is not None:
-            outputs.dead_letters.append(DeadLetter(state.partition, message.raw, refusal.reason, refusal.detail))
-            outputs.counts["rejected", refusal.reason.word] += 1
+        if at < 0:
+            state.archived_to = offset - 1
+        at = offset
+        if isinstance(message.body, Tick):
+            _apply_run(state, run, registry, outputs)
+            run = []
+            state.offset = at
+            _apply_all(state, (message,), registry, outputs)
+        else:
+            run.append(message)
+    _apply_run(state, run, registry, outputs)
+    state.offset = at
+    outputs.dead_letters.sort(key=_offset_of)
     state.counts.update(outputs.counts)
     outputs.totals = dict(state.counts)
     if state.offset >= 0:
@@ -56,6 +65,23 @@ def step(state: ShardState, batch: Iterable[Message], registry: RegistryView) ->
             state.partition, state.partitions, state.watermark_us, state.closed_epoch, state.offset
         )
     return state, outputs
+
+
+def _offset_of(letter: DeadLetter) -> int:
+    return letter.raw.offset
+
+
+def _apply_run(state: ShardState, run: list[Message], registry: RegistryView, outputs: Outputs) -> None:
+    """Records between two ticks: those that plainly fit as columns, the others one by one."""
+    _apply_all(state, take(state, run, registry, outputs), registry, outputs)
+
+
+def _apply_all(state: ShardState, messages: Iterable[Message], registry: RegistryView, outputs: Outputs) -> None:
+    for message in messages:
+        refusal = _apply(state, message, registry, outputs)
+        if refusal is not None:
+            outputs.dead_letters.append(DeadLetter(state.partition, message.raw, refusal.reason, refusal.detail))
+            outputs.counts["rejected", refusal.reason.word] += 1
 
 
 def needs_registry(state: ShardState, batch: Iterable[Message], registry: RegistryView) -> bool:
@@ -87,7 +113,7 @@ def _apply(state: ShardState, message: Message, registry: RegistryView, outputs:
     if isinstance(record, Refusal):
         return record
     meter = Meter(state, state.slot_of(record), record, outputs)
-    digest = digest_of(message.raw.value)
+    digest = message.digest
     place = judge(meter, body, digest)
     if isinstance(place, Refusal):
         return place
