@@ -21,6 +21,7 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 # groups of commands by module and attribute: imported when used, so that `--help` doesn't wait for polars and solders
 LAZY_GROUPS = {
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
+    "kafka": ("gridtokenx_pipelines.kafka_cli.commands", "kafka"),
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
     "readings": ("gridtokenx_pipelines.readings_cli.commands", "readings"),
 }

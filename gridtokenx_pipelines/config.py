@@ -16,6 +16,20 @@ NETWORK_IDS = {"mainnet-beta": 1, "devnet": 2, "localnet": 3}
 # those that the trading program settles: a clearing by another one would be final in the ledger and stuck on the chain
 MECHANISMS = ("zonal", "uniform")
 
+KAFKA_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+KAFKA_MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
+# librdkafka's name of each setting of security
+KAFKA_SECURITY = {
+    "KAFKA_SECURITY_PROTOCOL": "security.protocol",
+    "KAFKA_SASL_MECHANISM": "sasl.mechanisms",
+    "KAFKA_SASL_USERNAME": "sasl.username",
+    "KAFKA_SASL_PASSWORD": "sasl.password",
+    "KAFKA_SSL_CA_LOCATION": "ssl.ca.location",
+    "KAFKA_SSL_CERTIFICATE_LOCATION": "ssl.certificate.location",
+    "KAFKA_SSL_KEY_LOCATION": "ssl.key.location",
+    "KAFKA_SSL_KEY_PASSWORD": "ssl.key.password",
+}
+
 
 class ConfigError(ValueError):
     """A setting that can't be used: names the setting, its value, the bound and the remedy."""
@@ -30,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str
     kafka_bootstrap_servers: str
+    kafka_security: Mapping[str, str] = {}
     solana_rpc_url: str
     data_dir: Path
     keys_dir: Path
@@ -48,11 +63,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Read and check the environment; raises ConfigError at the first setting that can't be used."""
         env = os.environ if env is None else env
         network = _one_of(env, "GRIDTOKENX_NETWORK", "localnet", tuple(NETWORK_IDS))
+        brokers, security = kafka_from_env(env)
         data_dir = _absolute(env, "GRIDTOKENX_DATA_DIR", Path.cwd() / ".gridtokenx" / "demo")
         keys_dir = _absolute(env, "GRIDTOKENX_KEYS_DIR", data_dir / "keys")
         return cls(
             database_url=_url(env, "DATABASE_URL", ("postgresql://", "postgresql+psycopg2://")),
-            kafka_bootstrap_servers=_required(env, "KAFKA_BOOTSTRAP_SERVERS", "host:port[,host:port …]"),
+            kafka_bootstrap_servers=brokers,
+            kafka_security=security,
             solana_rpc_url=_url(env, "SOLANA_RPC_URL", ("http://", "https://")),
             data_dir=data_dir,
             keys_dir=keys_dir,
@@ -76,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "DATABASE_URL": self.database_url,
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+            **{name: self.kafka_security[key] for name, key in KAFKA_SECURITY.items() if key in self.kafka_security},
             "SOLANA_RPC_URL": self.solana_rpc_url,
             "GRIDTOKENX_DATA_DIR": str(self.data_dir),
             "GRIDTOKENX_KEYS_DIR": str(self.keys_dir),
@@ -88,6 +106,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "INFLUXDB_URL": self.influxdb_url,
             "INFLUXDB_TOKEN": self.influxdb_token,
         }
+
+
+def kafka_from_env(env: Mapping[str, str] | None = None) -> tuple[str, dict[str, str]]:
+    """Bootstrap servers, and librdkafka's security settings (empty: plain text). Raises ConfigError."""
+    env = os.environ if env is None else env
+    brokers = _required(env, "KAFKA_BOOTSTRAP_SERVERS", "host:port[,host:port …]")
+    protocol = _one_of(env, "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", KAFKA_PROTOCOLS)
+    given = {name: env[name] for name in KAFKA_SECURITY if env.get(name)}
+    if protocol == "PLAINTEXT":
+        stray = sorted(given.keys() - {"KAFKA_SECURITY_PROTOCOL"})
+        if stray:
+            # a password that is configured and never used is a cluster someone believes to be closed
+            bound = f"SASL_SSL, SASL_PLAINTEXT or SSL where {stray[0]} is set"
+            raise ConfigError("KAFKA_SECURITY_PROTOCOL", protocol, bound, f"set it, or unset {stray[0]}")
+        return brokers, {}
+    given["KAFKA_SECURITY_PROTOCOL"] = protocol
+    if protocol.startswith("SASL_"):
+        given["KAFKA_SASL_MECHANISM"] = _one_of(env, "KAFKA_SASL_MECHANISM", KAFKA_MECHANISMS[0], KAFKA_MECHANISMS)
+        for name in ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"):
+            if name not in given:
+                raise ConfigError(name, "", f"set with KAFKA_SECURITY_PROTOCOL={protocol}", "set it")
+    for name in ("KAFKA_SSL_CA_LOCATION", "KAFKA_SSL_CERTIFICATE_LOCATION", "KAFKA_SSL_KEY_LOCATION"):
+        if name in given and not Path(given[name]).is_file():
+            raise ConfigError(name, given[name], "a readable PEM file", "correct the path")
+    return brokers, {KAFKA_SECURITY[name]: value for name, value in given.items()}
 
 
 def mechanism_from_env(env: Mapping[str, str] | None = None) -> str:

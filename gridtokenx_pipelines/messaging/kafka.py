@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from gridtokenx_pipelines.messaging.connection import Brokers, connection_settings
 from gridtokenx_pipelines.messaging.topics import MAX_MESSAGE_BYTES
 from gridtokenx_pipelines.metering.readings import Raw, headers_of
 
@@ -20,6 +21,7 @@ LOG = logging.getLogger(__name__)
 QUIET = {"log_level": 0}  # librdkafka would print to stderr; its errors come to us by error_cb
 BEGINNING = OFFSET_BEGINNING
 REPORT_EVERY_SECONDS = 30.0
+REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 
 class BrokerError(RuntimeError):
@@ -41,10 +43,10 @@ def _report(error: KafkaError) -> None:
         LOG.warning("broker: %s", error.str())
 
 
-def producer_settings(brokers: str) -> dict[str, object]:
+def producer_settings(brokers: Brokers) -> dict[str, object]:
     """Idempotent, acknowledged by all in-sync replicas, compressed; short linger for latency."""
     return {
-        "bootstrap.servers": brokers,
+        **connection_settings(brokers),
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
@@ -55,10 +57,10 @@ def producer_settings(brokers: str) -> dict[str, object]:
     }
 
 
-def consumer_settings(brokers: str) -> dict[str, object]:
+def consumer_settings(brokers: Brokers) -> dict[str, object]:
     """No group, no commits, and an error instead of a jump when an offset has aged out."""
     return {
-        "bootstrap.servers": brokers,
+        **connection_settings(brokers),
         "group.id": "gridtokenx-flows",  # confluent-kafka asks for one even where none is used
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
@@ -70,21 +72,39 @@ def consumer_settings(brokers: str) -> dict[str, object]:
     }
 
 
-def wait_for_broker(brokers: str, timeout_seconds: float = 30) -> None:
+def wait_for_broker(brokers: Brokers, timeout_seconds: float = 30) -> None:
     """Return once the broker answers; raises BrokerError naming it after the time is up."""
-    client = Producer({"bootstrap.servers": brokers, **QUIET})
-    try:
-        client.list_topics(timeout=timeout_seconds)
-    except KafkaException as error:
-        raise BrokerError(
-            f"no Kafka broker answered at {brokers} within {timeout_seconds:g} s ({error.args[0].str()}); "
-            "start it or correct KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+    refused: list[str] = []
+
+    def note(error: KafkaError) -> None:
+        # a wrong password or certificate shows here only; the request itself just times out
+        if error.code() in REFUSED:
+            refused.append(error.str())
+
+    client = Producer({**connection_settings(brokers), "error_cb": note, **QUIET})
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            # in short turns: an answer that will never come is told as soon as the broker has said why
+            client.list_topics(timeout=max(min(1.0, deadline - time.monotonic()), 0.1))
+            return
+        except KafkaException as error:
+            client.poll(0)
+            if refused:
+                raise BrokerError(
+                    f"the Kafka broker at {brokers} refused this client ({refused[0]}); correct KAFKA_SASL_USERNAME, "
+                    "KAFKA_SASL_PASSWORD, KAFKA_SECURITY_PROTOCOL or KAFKA_SSL_CA_LOCATION"
+                ) from error
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"no Kafka broker answered at {brokers} within {timeout_seconds:g} s ({error.args[0].str()}); "
+                    "start it or correct KAFKA_BOOTSTRAP_SERVERS"
+                ) from error
 
 
-def partitions_of(brokers: str, topic: str, timeout_seconds: float = 30) -> int:
+def partitions_of(brokers: Brokers, topic: str, timeout_seconds: float = 30) -> int:
     """How many partitions a topic has; asking makes it where the broker does so. Raises BrokerError."""
-    client = Producer({"bootstrap.servers": brokers, **QUIET})
+    client = Producer({**connection_settings(brokers), **QUIET})
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
@@ -101,7 +121,7 @@ def partitions_of(brokers: str, topic: str, timeout_seconds: float = 30) -> int:
 class PartitionReader:
     """Reads one partition in batches from an offset on, without blocking unless asked to."""
 
-    def __init__(self, brokers: str, topic: str, partition: int, offset: int = BEGINNING) -> None:
+    def __init__(self, brokers: Brokers, topic: str, partition: int, offset: int = BEGINNING) -> None:
         self._topic, self._partition = topic, partition
         self._consumer = Consumer(consumer_settings(brokers))
         self.next_offset = offset
@@ -125,6 +145,13 @@ class PartitionReader:
             raise OffsetAgedOutError(
                 f"offset {self.next_offset} of {self._topic}/{self._partition} is no longer kept ({error.str()}); "
                 "restore the topic, or rebuild the flow from the archive with an empty recovery folder"
+            )
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the library looks for its group's coordinator; we assign and never commit, so no right is needed
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise BrokerError(
+                f"this client may not read {self._topic} ({error.str()}); see `gridtokenx kafka apply` and "
+                "KAFKA_SASL_USERNAME"
             )
         if error.fatal():
             raise BrokerError(f"{self._topic}/{self._partition}: {error.str()}")
@@ -162,8 +189,8 @@ class PartitionReader:
 class TopicEnds:
     """Asks where a topic ends now; by a client of its own, as a consumer's answers wait behind its long polls."""
 
-    def __init__(self, brokers: str, topic: str, partitions: int) -> None:
-        self._admin = AdminClient({"bootstrap.servers": brokers, "error_cb": _report, **QUIET})
+    def __init__(self, brokers: Brokers, topic: str, partitions: int) -> None:
+        self._admin = AdminClient({**connection_settings(brokers), "error_cb": _report, **QUIET})
         self._asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
         self._topic = topic
 
@@ -188,7 +215,9 @@ def raw_of(message: Message) -> Raw:
     )
 
 
-def read_range(brokers: str, place: tuple[str, int], first: int, last: int, timeout_seconds: float = 30) -> list[Raw]:
+def read_range(
+    brokers: Brokers, place: tuple[str, int], first: int, last: int, timeout_seconds: float = 30
+) -> list[Raw]:
     """All kept records of offsets first…last, both included, of place (topic, partition). Raises BrokerError."""
     reader = PartitionReader(brokers, *place, first)
     try:
@@ -200,7 +229,7 @@ def read_range(brokers: str, place: tuple[str, int], first: int, last: int, time
 class Sender:
     """An idempotent producer that counts what was refused; `flush` raises rather than lose a record."""
 
-    def __init__(self, brokers: str) -> None:
+    def __init__(self, brokers: Brokers) -> None:
         self._producer = Producer(producer_settings(brokers))
         self._failed: list[str] = []
 

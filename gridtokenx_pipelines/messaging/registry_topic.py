@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from gridtokenx_pipelines.messaging.connection import Brokers
 from gridtokenx_pipelines.messaging.kafka import PartitionReader, TopicEnds, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_REGISTRY
 from gridtokenx_pipelines.metering.registry import RegistryError, RegistryView, decode_record
@@ -19,7 +20,7 @@ PATIENCE_SECONDS = 30.0
 class RegistryTopic:
     """All of the topic's records; `view` is what the pure functions are given."""
 
-    def __init__(self, brokers: str, topic: str = METER_REGISTRY.name) -> None:
+    def __init__(self, brokers: Brokers, topic: str = METER_REGISTRY.name) -> None:
         self.view = RegistryView()
         self.refused: list[str] = []
         self._topic = topic

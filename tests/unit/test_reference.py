@@ -18,10 +18,10 @@ import pytest
 
 from gridtokenx_pipelines.chain.addresses import PROGRAM_NAMES
 from gridtokenx_pipelines.cli import cli
-from gridtokenx_pipelines.config import Settings
+from gridtokenx_pipelines.config import KAFKA_SECURITY, Settings
 from gridtokenx_pipelines.market import frames as market
 from gridtokenx_pipelines.market.orders import OrderReject
-from gridtokenx_pipelines.messaging.topics import DAY_MS, FOR_EVER, TOPICS
+from gridtokenx_pipelines.messaging.topics import CLUSTER, DAY_MS, FOR_EVER, TOPICS
 from gridtokenx_pipelines.metering import outputs
 from gridtokenx_pipelines.metering.readings import RejectReason
 from gridtokenx_pipelines.settlement import frames as settlement
@@ -129,8 +129,16 @@ def _topics() -> str:
     rows = []
     for each in TOPICS:
         kept = "for ever" if each.retention_ms == FOR_EVER else f"{each.retention_ms // DAY_MS} days"
-        rows.append(f"| `{each.name}` | {each.partitions} | {kept} | {each.max_message_bytes:,} |")
-    return "\n".join(["| topic | partitions | kept | largest message, bytes |", "|---|---|---|---|", *rows])
+        rows.append(f"| `{each.name}` | {each.partitions} | {each.keyed_by} | {kept} | {each.max_message_bytes:,} |")
+    return "\n".join(["| topic | partitions | key | kept | largest message, bytes |", "|---|---|---|---|---|", *rows])
+
+
+def _rights() -> str:
+    def named(topics: tuple[str, ...]) -> str:
+        return ", ".join(f"`{topic}`" for topic in topics)
+
+    rows = [f"| `{each.name}` | {named(each.read)} | {named(each.write)} |" for each in CLUSTER.principal]
+    return "\n".join(["| principal | reads | writes |", "|---|---|---|", *rows])
 
 
 def _frames() -> str:
@@ -157,6 +165,7 @@ BLOCKS = {
     **{f"events {program}": (REFERENCE / "accounts.md", _events, (program,)) for program in PROGRAM_NAMES},
     "errors": (REFERENCE / "errors.md", _errors, ()),
     "topics": (REFERENCE / "topics.md", _topics, ()),
+    "rights": (REFERENCE / "topics.md", _rights, ()),
     "help": (REFERENCE / "cli.md", lambda: "\n".join(_help(cli, ("gridtokenx",))).rstrip(), ()),
 }
 
@@ -190,6 +199,8 @@ def test_every_reason_for_refusing_is_explained_under_its_number(heading: str, r
 
 def test_every_environment_name_of_the_settings_is_explained_and_no_other() -> None:
     env = {"DATABASE_URL": "postgresql://h/d", "KAFKA_BOOTSTRAP_SERVERS": "h:1", "SOLANA_RPC_URL": "http://h"}
+    env |= {name: __file__ for name in KAFKA_SECURITY}
+    env |= {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}
     rows = _rows((REFERENCE / "configuration.md").read_text(), "Environment")
     assert {row[0].strip("`") for row in rows} == set(Settings.from_env(env).as_env())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gridtokenx_pipelines.messaging.topics import RETENTION_MS, TOPICS
+from gridtokenx_pipelines.messaging.topics import DAY_MS, TOPICS
 
 
 def test_orders_carry_the_broker_s_time_and_everything_else_its_sender_s() -> None:
@@ -13,5 +13,5 @@ def test_orders_carry_the_broker_s_time_and_everything_else_its_sender_s() -> No
 
 def test_refused_readings_are_kept_as_long_as_readings_and_the_registry_for_good() -> None:
     kept = {topic.name: topic.config(2)["retention.ms"] for topic in TOPICS}
-    assert kept["meter-readings"] == kept["meter-readings.rejected"] == str(RETENTION_MS)
+    assert kept["meter-readings"] == kept["meter-readings.rejected"] == str(15 * DAY_MS)
     assert kept["meter-registry"] == "-1"
