@@ -16,6 +16,8 @@ FIRST_EPOCH_KEY = "2026-01-01T00:00Z"
 EPOCHS = dg.TimeWindowPartitionsDefinition(
     cron_schedule="*/15 * * * *", start=FIRST_EPOCH_KEY, fmt=KEY_FORMAT, timezone="UTC"
 )
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_EPOCH_KEY[:10], timezone="UTC")
+EPOCHS_PER_DAY = 96
 # metadata names by which a check of a range says what it found: lists of [first, last] keys, both ends included
 PASSED, FAILED = "passed_partitions", "failed_partitions"
 
@@ -26,6 +28,12 @@ def epochs_of(keys: Iterable[str]) -> list[int]:
     Dagster itself silently takes `…T10:07Z` for the window after it.
     """
     return sorted(map(epoch_of_key, keys))
+
+
+def epochs_of_day(day: str) -> range:
+    """The 96 epochs of a UTC day, `YYYY-MM-DD`."""
+    first = epoch_of_key(f"{day}T00:00Z")
+    return range(first, first + EPOCHS_PER_DAY)
 
 
 def range_tags(first_epoch: int, last_epoch: int) -> dict[str, str]:

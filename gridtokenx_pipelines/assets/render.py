@@ -46,7 +46,12 @@ def show(context: dg.AssetExecutionContext, asset: str, reports: Iterable[EpochR
         context.add_asset_metadata(metadata, asset_key=asset, partition_key=key_of(report.epoch))
 
 
-def check_results(asset: str, checks: Sequence[str], found: Sequence[Verdict]) -> Iterator[dg.AssetCheckResult]:
+def check_results(
+    asset: str,
+    checks: Sequence[str],
+    found: Sequence[Verdict],
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> Iterator[dg.AssetCheckResult]:
     """One result per check over all epochs of the run, failing epochs first, failing rows shown.
 
     A check without any verdict was not reached, which is a failure too: nothing vouches for what follows.
@@ -75,7 +80,7 @@ def check_results(asset: str, checks: Sequence[str], found: Sequence[Verdict]) -
             asset_key=asset,
             check_name=check,
             passed=bool(mine) and not bad,
-            severity=dg.AssetCheckSeverity.ERROR,
+            severity=severity,
             metadata=metadata,
         )
 

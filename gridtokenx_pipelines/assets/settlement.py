@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from gridtokenx_pipelines.assets.render import check_results, show
+from gridtokenx_pipelines.assets.tables import check_words, column_metadata
 from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
 from gridtokenx_pipelines.resources import Settlement
 from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, receipts, statements
@@ -47,12 +48,16 @@ def blocking_checks(asset: str, names: Sequence[str]) -> list[dg.AssetCheckSpec]
     Partitioned like the asset: for an unpartitioned check Dagster lists every partition since the first, a second a
     step for a network one year old.
     """
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=EPOCHS) for name in names]
+    return [
+        dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=EPOCHS, **check_words(asset, name))
+        for name in names
+    ]
 
 
 @dg.asset(
     **COMMON,
     **_traits("metering", "polars", "postgres", "parquet"),
+    metadata=column_metadata("net_energy"),
     description="Wh per meter and epoch, latest revision, as the flow computed them from signed cumulative registers.",
 )
 def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
@@ -66,12 +71,14 @@ def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> Non
         dg.AssetSpec(
             "order_book",
             deps=["net_energy"],
+            metadata=column_metadata("order_book", ["net_energy"]),
             description="Admitted orders and mandates in priority order, each cut to what its owner's balance covers.",
             **_traits("market", "polars", "postgres", "parquet"),
         ),
         dg.AssetSpec(
             "clearing_results",
             deps=["order_book"],
+            metadata=column_metadata("clearing_results", ["order_book"]),
             description="Fills, matches, zone prices, flows and charges; the ledger is moved here, for good.",
             **_traits("market", "polars", "postgres", "parquet"),
         ),
@@ -123,6 +130,7 @@ def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlemen
     **COMMON,
     **_traits("reporting", "polars", "parquet"),
     deps=["net_energy", "clearing_results", "settlement_receipts"],
+    metadata=column_metadata("epoch_statement", ["net_energy", "clearing_results"]),
     # an epoch settles within two minutes of its end; a whole quarter of an hour without a statement is worth a look
     freshness_policy=dg.FreshnessPolicy.time_window(
         warn_window=timedelta(minutes=20), fail_window=timedelta(minutes=35)

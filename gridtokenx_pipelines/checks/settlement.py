@@ -12,18 +12,23 @@ import dagster as dg
 from gridtokenx_pipelines.assets.render import check_results
 from gridtokenx_pipelines.assets.settlement import blocking_checks
 from gridtokenx_pipelines.partitions import epochs_of
+from gridtokenx_pipelines.quality.catalogue import CONTRACT
 from gridtokenx_pipelines.resources import Settlement
-from gridtokenx_pipelines.settlement_service import energy, instructions, receipts
+from gridtokenx_pipelines.settlement_service import energy, instructions, quality, receipts
 from gridtokenx_pipelines.settlement_service.inspections import instructions as instructions_inspection
 from gridtokenx_pipelines.settlement_service.inspections import net_energy as energy_inspection
 from gridtokenx_pipelines.settlement_service.inspections import receipts as receipts_inspection
 
 
-@dg.multi_asset_check(specs=blocking_checks("net_energy", energy_inspection.CHECKS))
+@dg.multi_asset_check(specs=blocking_checks("net_energy", [*energy_inspection.CHECKS, CONTRACT]))
 def net_energy_checks(context: dg.AssetCheckExecutionContext, settlement: Settlement) -> Iterator[dg.AssetCheckResult]:
-    """Before a book is made: presence, continuity, zone balance, rating."""
-    found = energy.inspect_epochs(settlement.services, epochs_of(context.partition_keys))
-    yield from check_results("net_energy", energy_inspection.CHECKS, found)
+    """Before a book is made: the contract, presence, continuity, zone balance, rating."""
+    epochs = epochs_of(context.partition_keys)
+    found = [
+        *energy.inspect_epochs(settlement.services, epochs),
+        *quality.inspect_contracts(settlement.services, "net_energy", epochs),
+    ]
+    yield from check_results("net_energy", [*energy_inspection.CHECKS, CONTRACT], found)
 
 
 @dg.multi_asset_check(specs=blocking_checks("mint_instructions", instructions_inspection.CHECKS))

@@ -32,3 +32,9 @@ def corrections_ever(services: Services, epochs: Iterable[int]) -> dict[int, int
     """Later epoch → how many corrections ever came there: it only grows, so it tells new ones from those tried."""
     with services.engine.connect() as connection:
         return store.corrections_ever(connection, list(epochs))
+
+
+def newest_settled(services: Services) -> int | None:
+    """The newest settled epoch; None before one is."""
+    with services.engine.connect() as connection:
+        return store.newest_settled(connection)

@@ -28,6 +28,12 @@ def statuses(connection: Connection, first: int, last: int) -> dict[int, str]:
     return {int(epoch): status for epoch, status in rows}
 
 
+def newest_settled(connection: Connection) -> int | None:
+    """The newest settled epoch; None before one is."""
+    found = connection.execute(text("SELECT max(epoch) FROM market_epochs WHERE status = 'settled'")).scalar()
+    return None if found is None else int(found)
+
+
 def unsettled(connection: Connection, first: int, last: int, limit: int) -> list[int]:
     """The first run of consecutive epochs from first to last that are not settled, at most `limit` of them."""
     rows = connection.execute(

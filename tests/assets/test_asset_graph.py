@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from gridtokenx_pipelines.definitions import build_definitions
 from gridtokenx_pipelines.epochs import epoch_of_key
-from gridtokenx_pipelines.partitions import EPOCHS, epochs_of, range_tags
+from gridtokenx_pipelines.partitions import DAYS, EPOCHS, epochs_of, range_tags
+from gridtokenx_pipelines.quality.catalogue import CONTRACT, MARKET_WARNINGS, METERING_WARNINGS, NOTES
+from gridtokenx_pipelines.quality.contracts import DAILY_CONTRACTS
+from gridtokenx_pipelines.quality.expectations import check_names
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 SETTLEMENT_CHECKS = {
     "net_energy": {
         "every_active_meter_present_or_missing",
         "registers_continue_the_epoch_before",
         "zone_balance_plausible",
         "nothing_above_rating",
+        CONTRACT,
     },
     "order_book": {
         "limits_of_the_domain",
         "covered_by_balance",
         "no_double_order_id",
         "book_root_recomputed",
+        CONTRACT,
     },
     "clearing_results": {
         "energy_balances_to_the_wh",
@@ -31,6 +38,7 @@ SETTLEMENT_CHECKS = {
         "nobody_worse_than_the_limit",
         "price_in_band_or_halted",
         "equals_independent_recomputation",
+        CONTRACT,
     },
     "mint_instructions": {
         "minted_minus_deficit_equals_net",
@@ -43,7 +51,10 @@ SETTLEMENT_CHECKS = {
         "chain_balances_equal_the_ledger",
         "sums_are_zero",
     },
+    "epoch_statement": {CONTRACT},
 }
+WARNING_CHECKS = {"net_energy": set(METERING_WARNINGS), "clearing_results": set(MARKET_WARNINGS)}
+DAILY_CHECKS = {each.name: set(check_names(each)) for each in DAILY_CONTRACTS}
 GRAPH = {
     "net_energy": (set(), {"polars", "postgres", "parquet"}),
     "order_book": ({"net_energy"}, {"polars", "postgres", "parquet"}),
@@ -52,6 +63,9 @@ GRAPH = {
     "settlement_receipts": ({"mint_instructions"}, {"solana", "postgres"}),
     "epoch_statement": ({"net_energy", "clearing_results", "settlement_receipts"}, {"polars", "parquet"}),
     "resettlement_receipts": ({"settlement_receipts"}, {"solana", "postgres"}),
+    "daily_metering": ({"net_energy"}, {"polars", "parquet"}),
+    "daily_market": ({"clearing_results"}, {"polars", "parquet"}),
+    "daily_settlement": ({"epoch_statement"}, {"polars", "parquet"}),
 }
 
 
@@ -71,24 +85,60 @@ def test_the_asset_graph_is_as_decided() -> None:
     assert found == GRAPH
 
 
-def test_every_asset_is_partitioned_by_epoch_runs_ranges_at_once_and_has_an_owner_and_a_description() -> None:
+def test_every_asset_is_partitioned_runs_ranges_at_once_and_has_an_owner_and_a_description() -> None:
     assets = graph(build_definitions())
     for key in assets.get_all_asset_keys():
         node = assets.get(key)
-        assert node.partitions_def == EPOCHS
+        daily = key.to_user_string().startswith("daily_")
+        assert node.partitions_def == (DAYS if daily else EPOCHS)
         assert node.backfill_policy == dg.BackfillPolicy.single_run()
-        assert node.owners == ["team:settlement"]
-        assert node.group_name == "settlement"
+        assert node.owners
+        assert node.group_name == ("daily" if daily else "settlement")
         assert node.description
+
+
+def test_tables_show_their_columns_with_units_and_where_each_comes_from() -> None:
+    metadata = graph(build_definitions()).get(dg.AssetKey("daily_metering")).metadata
+    schema = {column.name: column for column in metadata["dagster/column_schema"].columns}
+    assert schema["production_wh"].description == "produced [Wh]"
+    assert schema["epochs"].constraints.other == ["1 … 96"]
+    lineage = metadata["dagster/column_lineage"]
+    assert lineage.deps_by_column["production_wh"] == [
+        dg.TableColumnDep(asset_key=dg.AssetKey("net_energy"), column_name="production_wh")
+    ]
 
 
 def test_every_stage_has_its_checks_and_each_blocks() -> None:
     assets = graph(build_definitions())
     found: dict[str, set[str]] = {}
     for key in assets.asset_check_keys:
-        found.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
-        assert assets.get_check_spec(key).blocking, key
-    assert found == SETTLEMENT_CHECKS
+        asset = key.asset_key.to_user_string()
+        found.setdefault(asset, set()).add(key.name)
+        assert assets.get_check_spec(key).blocking == (key.name in SETTLEMENT_CHECKS.get(asset, ())), key
+    stages = {name: SETTLEMENT_CHECKS[name] | WARNING_CHECKS.get(name, set()) for name in SETTLEMENT_CHECKS}
+    assert found == {**stages, **DAILY_CHECKS}
+
+
+def test_every_check_says_what_it_says_whose_it_is_and_what_helps() -> None:
+    assets = graph(build_definitions())
+    for key in assets.asset_check_keys:
+        spec = assets.get_check_spec(key)
+        assert spec.description, key
+        assert spec.metadata["owner"].startswith("team:")
+        page = DOCS / spec.metadata["runbook"].split("/", 1)[1].split("#")[0]
+        assert page.is_file(), page
+    noted = {(key.asset_key.to_user_string(), key.name) for key in assets.asset_check_keys}
+    assert set(NOTES) <= noted
+
+
+def test_settling_waits_for_no_statistics_and_watching_runs_nothing_else() -> None:
+    definitions = build_definitions()
+    steps = {
+        name: {node.name for node in definitions.resolve_job_def(name).graph.nodes}
+        for name in ("settle_epoch", "watch_quality")
+    }
+    assert steps["watch_quality"] == {"metering_warnings", "market_warnings"}
+    assert not steps["settle_epoch"] & steps["watch_quality"]
 
 
 def test_jobs_schedules_and_sensors_are_as_decided() -> None:
@@ -96,15 +146,19 @@ def test_jobs_schedules_and_sensors_are_as_decided() -> None:
     spine = {
         key.to_user_string() for key in definitions.resolve_job_def("settle_epoch").asset_layer.selected_asset_keys
     }
-    assert spine == set(GRAPH) - {"resettlement_receipts"}
+    assert spine == {name for name in GRAPH if not name.startswith("daily_")} - {"resettlement_receipts"}
     late = {
         key.to_user_string() for key in definitions.resolve_job_def("resettle_epoch").asset_layer.selected_asset_keys
     }
     assert late == {"resettlement_receipts"}
     for name in ("settle_epoch", "resettle_epoch"):
         assert definitions.resolve_job_def(name).tags["gridtokenx/market"] == "main"
-    (schedule,) = definitions.schedules or ()
-    assert (schedule.name, schedule.cron_schedule) == ("catch_up_schedule", "3,18,33,48 * * * *")
+    schedules = {schedule.name: schedule.cron_schedule for schedule in definitions.schedules or ()}
+    assert schedules == {
+        "catch_up_schedule": "3,18,33,48 * * * *",
+        "quality_schedule": "7,22,37,52 * * * *",
+        "daily_schedule": "0 1 * * *",
+    }
     sensors = {sensor.name: sensor.minimum_interval_seconds for sensor in definitions.sensors or ()}
     assert sensors == {"completion_sensor": 10, "correction_sensor": 30}
 

@@ -38,13 +38,24 @@ ALLOWED = {
     "report": UNITS | DOMAIN,
     "market_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "settlement_service"},
     "readings_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "market_cli"},
-    "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config"},
+    "quality": UNITS,
+    "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config", "quality"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
     "dagster_storage": UNITS | {"dagster_event_log"},
     "dagster_event_log": UNITS | {"partitions"},
 }
-DAGSTER = UNITS | {"assets", "checks", "jobs", "schedules", "sensors", "resources", "partitions", "settlement_service"}
+DAGSTER = UNITS | {
+    "assets",
+    "checks",
+    "jobs",
+    "schedules",
+    "sensors",
+    "resources",
+    "partitions",
+    "settlement_service",
+    "quality",
+}
 ALLOWED |= dict.fromkeys(("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER)
 ALLOWED["instance"] = {"partitions", "config", "definitions"}
 

@@ -24,6 +24,9 @@ from gridtokenx_pipelines.market.orders import OrderReject
 from gridtokenx_pipelines.messaging.topics import CLUSTER, DAY_MS, FOR_EVER, TOPICS
 from gridtokenx_pipelines.metering import outputs
 from gridtokenx_pipelines.metering.readings import RejectReason
+from gridtokenx_pipelines.quality.catalogue import CONTRACT, MARKET_WARNINGS, METERING_WARNINGS
+from gridtokenx_pipelines.quality.contract import Contract
+from gridtokenx_pipelines.quality.contracts import DAILY_CONTRACTS, EPOCH_CONTRACTS
 from gridtokenx_pipelines.settlement import frames as settlement
 from gridtokenx_pipelines.settlement_service.inspections import (
     clearing,
@@ -38,11 +41,13 @@ DOCS, REFERENCE = ROOT / "docs", ROOT / "docs" / "reference"
 BLOCK = re.compile(r"(<!-- begin (?P<name>[^>]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 MARKET_FRAMES = ("ORDERS", "BOOK", "FILLS", "MATCHES", "ZONES", "FLOWS", "TRADED")
 CHECKS = {
-    "net_energy": net_energy.CHECKS,
-    "order_book": order_book.CHECKS,
-    "clearing_results": clearing.CHECKS,
+    "net_energy": (*net_energy.CHECKS, CONTRACT),
+    "order_book": (*order_book.CHECKS, CONTRACT),
+    "clearing_results": (*clearing.CHECKS, CONTRACT),
     "mint_instructions": instructions.CHECKS,
     "settlement_receipts": receipts.CHECKS,
+    "epoch_statement": (CONTRACT,),
+    "warnings": (*METERING_WARNINGS, *MARKET_WARNINGS),
 }
 
 
@@ -158,7 +163,29 @@ def _frames() -> str:
     return "\n".join(lines)
 
 
+def _contract(contract: Contract) -> list[str]:
+    lines = [
+        f"### `{contract.name}`",
+        f"{contract.meaning} Asset `{contract.asset}`, file `{contract.frame}`; key {', '.join(contract.key)}; owner "
+        f"{contract.owner}; fresh {contract.fresh_minutes} minutes after the end of its partition.",
+        "",
+        "| column | type | unit | range | null | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{each.name}` | {each.kind.__name__} | {each.unit} | {each.bounds} | {'yes' if each.nullable else 'no'} "
+        f"| {each.meaning} |"
+        for each in contract.columns
+    ]
+    return [*lines, ""]
+
+
+def _contracts() -> str:
+    return "\n".join(line for each in (*EPOCH_CONTRACTS, *DAILY_CONTRACTS) for line in _contract(each)).rstrip()
+
+
 BLOCKS = {
+    "contracts": (REFERENCE / "contracts.md", _contracts, ()),
     "frames": (REFERENCE / "contract.md", _frames, ()),
     **{f"instructions {program}": (REFERENCE / "abi.md", _instructions, (program,)) for program in PROGRAM_NAMES},
     **{f"accounts {program}": (REFERENCE / "accounts.md", _accounts, (program,)) for program in PROGRAM_NAMES},

@@ -1,0 +1,125 @@
+"""Each statistic warns on data that deserves it, and stays still on data that doesn't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from gridtokenx_pipelines.quality import statistics
+
+NOW = 2_000_000
+SCHEMA = {
+    "epoch": pl.Int64,
+    "meter_id": pl.String,
+    "zone_id": pl.Int64,
+    "revision": pl.Int64,
+    "production_wh": pl.Int64,
+    "consumption_wh": pl.Int64,
+    "net_wh": pl.Int64,
+    "readings": pl.Int64,
+    "missing": pl.Boolean,
+    "estimated": pl.Boolean,
+}
+
+
+def meter(name: str, epoch: int, net: int = 0, **changed: Any) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "meter_id": name,
+        "zone_id": 1,
+        "revision": 0,
+        "production_wh": max(net, 0),
+        "consumption_wh": max(-net, 0),
+        "net_wh": net,
+        "readings": 3,
+        "missing": False,
+        "estimated": False,
+        **changed,
+    }
+
+
+def frame(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
+
+
+def day(name: str, net: int = -100) -> list[dict[str, Any]]:
+    """A day and an hour up to and without NOW, nets wavering by a few Wh."""
+    return [meter(name, epoch, net + epoch % 5) for epoch in range(NOW - 100, NOW)]
+
+
+def test_a_meter_missing_for_four_epochs_is_silent_and_one_missing_for_three_is_not() -> None:
+    lost = [meter("LOST", NOW - 10), *[meter("LOST", NOW - back, missing=True) for back in range(4)]]
+    away = [meter("AWAY", NOW - 3), *[meter("AWAY", NOW - back, missing=True) for back in range(3)]]
+    new = [meter("NEVER", NOW - back, missing=True) for back in range(5)]
+    found = statistics.silent_meters(frame(*lost, *away, *new), NOW)
+    assert found.rows() == [(NOW, "LOST", 1, 10), (NOW, "NEVER", 1, 5)]
+
+
+def test_a_meter_that_reports_and_never_moves_for_a_day_is_frozen_and_a_solar_night_is_not() -> None:
+    stuck = [meter("STUCK", epoch) for epoch in range(NOW - 95, NOW + 1)]
+    solar = [meter("SOLAR", epoch, 300 if epoch < NOW - 40 else 0) for epoch in range(NOW - 95, NOW + 1)]
+    deaf = [meter("DEAF", epoch, readings=0) for epoch in range(NOW - 95, NOW + 1)]
+    assert statistics.frozen_meters(frame(*stuck, *solar, *deaf), NOW).rows() == [(NOW, "STUCK", 96, 288)]
+    assert statistics.frozen_meters(frame(*stuck[1:]), NOW).is_empty()
+
+
+def test_a_voltage_beyond_ten_percent_is_an_outlier_and_an_unknown_one_is_not() -> None:
+    latest = pl.DataFrame(
+        {"meter_id": ["A", "B", "C", "D"], "zone_id": [1, 1, 2, 2], "voltage_v": [206.9, 207.0, None, 253.1]}
+    )
+    assert statistics.voltage_outliers(latest, NOW).rows() == [(NOW, "A", 1, 206.9), (NOW, "D", 2, 253.1)]
+
+
+def test_a_net_far_from_its_usual_at_that_time_is_a_jump_and_one_within_its_spread_is_not() -> None:
+    rows = frame(*day("A"), *day("B"), meter("A", NOW, -2_000), meter("B", NOW, -110))
+    (found,) = statistics.sudden_changes(rows, NOW).rows(named=True)
+    assert (found["meter_id"], found["net_wh"], found["median_wh"]) == ("A", -2_000, -98.0)
+    # what is usual at noon is no measure of midnight: only the same hours of earlier days count
+    assert statistics.sudden_changes(frame(*day("A")[-20:], meter("A", NOW, -2_000)), NOW).is_empty()
+
+
+def test_more_than_two_percent_of_estimates_are_too_many() -> None:
+    few = [meter(f"M{number}", NOW, estimated=number == 0) for number in range(50)]
+    many = [meter(f"M{number}", NOW, estimated=number < 2) for number in range(50)]
+    assert statistics.estimated_share(frame(*few), NOW).is_empty()
+    assert statistics.estimated_share(frame(*many), NOW).rows() == [(NOW, 50, 2)]
+    assert statistics.estimated_share(frame(), NOW).is_empty()
+
+
+def test_a_reason_that_refuses_more_than_one_percent_is_named() -> None:
+    counts = pl.DataFrame(
+        {
+            "status": ["accepted", "rejected", "rejected"],
+            "reason": ["", "bad_signature", "unknown_meter"],
+            "records": [980, 10, 11],
+        }
+    )
+    assert statistics.rejection_rates(counts, NOW).rows() == [(NOW, "unknown_meter", 11, 1_001)]
+    assert statistics.rejection_rates(counts.clear(), NOW).is_empty()
+
+
+def zones(*rows: tuple[int, int, int | None, int]) -> pl.DataFrame:
+    columns = ["epoch", "zone_id", "price_uthb_per_kwh", "bought_wh"]
+    return pl.DataFrame(list(rows), schema=dict.fromkeys(columns, pl.Int64), orient="row")
+
+
+def history(price: int = 3_000_000, volume: int = 10_000) -> list[tuple[int, int, int | None, int]]:
+    return [(NOW - 96 + near, 1, price + 10_000 * near, volume + 100 * near) for near in range(-4, 5)]
+
+
+def test_a_price_far_from_its_usual_at_that_time_is_named_with_what_is_usual() -> None:
+    usual, far = (NOW, 1, 3_050_000, 10_000), (NOW, 1, 3_500_000, 10_000)
+    assert statistics.price_outliers(zones(*history(), usual), NOW).is_empty()
+    assert statistics.price_outliers(zones(*history(), far), NOW).rows() == [
+        (NOW, 1, 3_500_000, 3_000_000.0, 20_000.0, 9)
+    ]
+    assert statistics.price_outliers(zones(*history(), (NOW, 1, None, 0)), NOW).is_empty()
+    assert statistics.price_outliers(zones(*history()[:4], far), NOW).is_empty()
+
+
+def test_a_volume_far_from_its_usual_at_that_time_is_named() -> None:
+    assert statistics.volume_outliers(zones(*history(), (NOW, 1, 3_000_000, 11_000)), NOW).is_empty()
+    assert statistics.volume_outliers(zones(*history(), (NOW, 1, None, 0)), NOW).rows() == [
+        (NOW, 0, 10_000.0, 200.0, 9)
+    ]
