@@ -16,7 +16,7 @@ from gridtokenx_pipelines.assets.render import check_results, show
 from gridtokenx_pipelines.assets.tables import check_words, column_metadata
 from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
 from gridtokenx_pipelines.resources import Settlement
-from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, receipts, statements
+from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, movements, receipts, statements
 from gridtokenx_pipelines.settlement_service.inspections import clearing as clearing_inspection
 from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
@@ -91,6 +91,8 @@ def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> Non
 )
 def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) -> Iterator[Any]:
     """Epoch by epoch in order: book, its checks, clearing, its checks, commit; stops before the first bad epoch."""
+    # what was asked back on chain covers nothing, so it must be known before a book is made
+    movements.follow(settlement.services)
     outcome = clearing.clear_epochs(settlement.services, epochs_of(context.partition_keys))
     show(context, "order_book", outcome.books)
     yield from check_results("order_book", book_inspection.CHECKS, outcome.book_verdicts)

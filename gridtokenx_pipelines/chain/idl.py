@@ -78,6 +78,10 @@ class AccountLayout:
         """One field of every row."""
         return rows[self._keys[field]]
 
+    def key(self, field: str) -> str:
+        """The name that a field has in `dtype`."""
+        return self._keys[field]
+
     def columns(self, rows: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Every field but padding, by name."""
         return {name: rows[key] for name, key in self._keys.items() if not is_padding(name)}

@@ -100,6 +100,28 @@ def read_mandates(client: ChainClient, wallets: Sequence[str] | None = None) -> 
     return pl.DataFrame(found, schema=schema).sort("wallet", "effective_epoch")
 
 
+def read_withdrawal_requests(client: ChainClient) -> pl.DataFrame:
+    """Open requests: wallet, epoch (the last one that what is asked back still covers), amount_uthb, energy_wh."""
+    program = Program.load("trading")
+    layout = program.layout("Trader")
+    offset = 8 + layout.dtype.fields[layout.key("pending")][1]  # type: ignore[index]
+    filters: list[dict[str, Any]] = [
+        {"dataSize": layout.size},
+        {"memcmp": {"offset": 0, "bytes": b58(layout.prefix)}},
+        {"memcmp": {"offset": offset, "bytes": b58(b"\x01")}},
+    ]
+    rows = layout.rows([account.data for account in client.program_accounts(program.program_id, filters)])
+    return pl.DataFrame(
+        {
+            "wallet": _base58(layout.column(rows, "owner")),
+            "epoch": _int64(layout.column(rows, "pending_epoch")),
+            "amount_uthb": _int64(layout.column(rows, "pending_uthb")),
+            "energy_wh": _int64(layout.column(rows, "pending_grid_wh")),
+        },
+        schema={"wallet": pl.String, **dict.fromkeys(("epoch", "amount_uthb", "energy_wh"), pl.Int64)},
+    ).sort("wallet")
+
+
 def read_meters(client: ChainClient, meter_ids: Sequence[str] | None = None) -> pl.DataFrame:
     """Meters by id: owner, status, zone, first and last epoch, registers since the baseline, minted and deficit Wh."""
     program = Program.load("registry")

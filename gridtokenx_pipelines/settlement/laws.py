@@ -14,6 +14,9 @@ import polars as pl
 
 from gridtokenx_pipelines.settlement.frames import Booking, Header, MarketAccounts
 
+# what a match on chain adds to the sums of runs
+MATCHED = ("cost_uthb", "proceeds_uthb", "fee_uthb", "zone_wheeling_uthb")
+
 
 class Law(msgspec.Struct, frozen=True):
     """One conservation law; `difference` must be 0."""
@@ -60,6 +63,9 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     meters_minted_less_deficit_wh: int
     meters_net_wh: int
     meters_not_closing: int
+    # in the vault but in nobody's balance: what a stranger transferred there directly, counted apart
+    grid_excess_wh: int = 0
+    thbc_excess_uthb: int = 0
 
 
 def laws_from_sums(sums: Sums) -> tuple[Law, ...]:
@@ -76,8 +82,8 @@ def laws_from_sums(sums: Sums) -> tuple[Law, ...]:
         Law("5 costs = proceeds + fees + wheeling + rent", sums.cost_uthb, charges),
         Law("6 billed = receipts + change of debt", bills, sums.receipts_uthb - sums.refund_uthb + sums.debt_uthb),
         Law("7 buy-back paid = received", spent + earned, sums.buy_back_uthb),
-        Law("8 GRID vault = Σ balances", sums.grid_vault_wh, sums.grid_held_wh),
-        Law("8 THBC vault = Σ balances", sums.thbc_vault_uthb, sums.thbc_held_uthb),
+        Law("8 GRID vault = Σ balances", sums.grid_vault_wh - sums.grid_excess_wh, sums.grid_held_wh),
+        Law("8 THBC vault = Σ balances", sums.thbc_vault_uthb - sums.thbc_excess_uthb, sums.thbc_held_uthb),
         Law("9 meters' minted − deficit = net", sums.meters_minted_less_deficit_wh, sums.meters_net_wh),
         Law("9 meters that don't close", sums.meters_not_closing, 0),
     )
@@ -102,12 +108,14 @@ def sums_from_rows(
     headers: list[Header],
     deposits: pl.DataFrame,
     ledger: Mapping[tuple[str, str], int],
+    movements: pl.DataFrame | None = None,
 ) -> Sums:
     """Sums from the database, all runs since the beginning.
 
     Args: the entries of all runs, the present balances and accounts, the headers' lost Wh, link wheeling and rent per
     run 0, `deposits` (owner, amount_uthb, debt_repaid_uthb; owner `supplier`, `platform`, `grid_operator` is a
-    funding), `ledger` the double-entry balances, whose external accounts stand for the vaults.
+    funding), `ledger` the double-entry balances, whose external accounts stand for the vaults, `movements` what moved
+    besides runs and deposits (grid_wh, debt_delta_uthb, cost, proceeds, fee, zone wheeling; kind).
     """
     flows = _totals(
         wallet_entries,
@@ -121,10 +129,18 @@ def sums_from_rows(
     funding = deposits.filter(pl.col("owner").is_in(["supplier", "platform", "grid_operator"]))
     lost = sum(header.lost_wh for header in headers)
     repaid = int(deposits["debt_repaid_uthb"].sum())
+    bridged = dict.fromkeys(("grid_wh", "debt_delta_uthb", *MATCHED), 0)
+    if movements is not None:
+        bridged = _totals(movements, *bridged)
+        repaid -= bridged["debt_delta_uthb"]
+        for name in MATCHED:
+            flows[name] += bridged[name]
     return Sums(
         minted_wh=meters["surplus_wh"],
         burned_wh=flows["burned_wh"] + lost,
         grid_held_wh=held["grid_wh"] + accounts.supplier_grid_wh,
+        # matches move GRID between two households, so that what is left of the sum went out or came back
+        grid_outside_wh=-bridged["grid_wh"],
         net_wh=flows["net_wh"],
         deficit_wh=meters["deficit_wh"],
         traded_wh=flows["traded_wh"],
@@ -144,7 +160,9 @@ def sums_from_rows(
         buy_back_uthb=flows["buy_back_uthb"],
         market_funded_uthb=int(funding["amount_uthb"].sum()),
         market_held_uthb=market_held,
-        grid_vault_wh=-ledger.get(("external:production", "GRID"), 0) - ledger.get(("external:burned", "GRID"), 0),
+        grid_vault_wh=-ledger.get(("external:production", "GRID"), 0)
+        - ledger.get(("external:burned", "GRID"), 0)
+        - ledger.get(("external:bridge", "GRID"), 0),
         thbc_vault_uthb=-ledger.get(("external:bridge", "THBC"), 0),
         thbc_held_uthb=held["thbc_uthb"] + market_held,
         meters_minted_less_deficit_wh=meters["surplus_wh"] - meters["deficit_wh"],
@@ -163,11 +181,13 @@ def sums_from_chain(
     `not_closing`, how many break the invariant; `vaults` grid_wh and thbc_uthb, the token accounts' amounts.
     """
     market_held = sum(market[f"{name}_thbc_uthb"] for name in ("supplier", "platform", "grid_operator"))
+    outside = market["withdrawn_grid_wh"] - market["deposited_grid_wh"]
+    came_in = market["deposited_uthb"] + market["funded_uthb"] - market["withdrawn_uthb"]
     return Sums(
         minted_wh=meters["minted_wh"],
         burned_wh=market["burned_wh"],
         grid_held_wh=traders["grid_wh"] + market["supplier_grid_wh"],
-        grid_outside_wh=market["withdrawn_grid_wh"] - market["deposited_grid_wh"],
+        grid_outside_wh=outside,
         net_wh=market["net_wh"],
         deficit_wh=meters["deficit_wh"],
         traded_wh=market["traded_wh"],
@@ -190,6 +210,8 @@ def sums_from_chain(
         grid_vault_wh=vaults["grid_wh"],
         thbc_vault_uthb=vaults["thbc_uthb"],
         thbc_held_uthb=traders["thbc_uthb"] + market_held,
+        grid_excess_wh=max(vaults["grid_wh"] - (meters["minted_wh"] - market["burned_wh"] - outside), 0),
+        thbc_excess_uthb=max(vaults["thbc_uthb"] - came_in, 0),
         meters_minted_less_deficit_wh=meters["minted_wh"] - meters["deficit_wh"],
         meters_net_wh=meters["production_wh"] - meters["consumption_wh"],
         meters_not_closing=meters["not_closing"],

@@ -21,13 +21,18 @@ MARKET_AMOUNTS = ("supplier_grid_wh", "supplier_thbc_uthb", "platform_thbc_uthb"
 
 
 class ChainProof(msgspec.Struct, frozen=True, kw_only=True):
-    """`traders` (last_epoch, owner, what, ledger, chain) and `others` (of, what, ledger, chain) hold what differs."""
+    """`traders` (last_epoch, owner, what, ledger, chain) and `others` (of, what, ledger, chain) hold what differs.
+
+    `excess_wh` and `excess_uthb` lie in the vaults and in nobody's balance: strangers' own transfers.
+    """
 
     traders: pl.DataFrame
     others: pl.DataFrame
     compared_traders: int
     compared_meters: int
     laws: tuple[Law, ...]
+    excess_wh: int = 0
+    excess_uthb: int = 0
 
 
 def compare(services: Services, connection: Connection) -> ChainProof:
@@ -57,6 +62,8 @@ def compare(services: Services, connection: Connection) -> ChainProof:
         compared_traders=expected.height,
         compared_meters=booked.height,
         laws=laws_from_sums(sums),
+        excess_wh=sums.grid_excess_wh,
+        excess_uthb=sums.thbc_excess_uthb,
     )
 
 

@@ -24,7 +24,7 @@ from gridtokenx_pipelines.market.clearing import ClearingResult, clear
 from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
 from gridtokenx_pipelines.market.roots import book_rows, merkle_root, result_rows
 from gridtokenx_pipelines.settlement.ledger import book_initial, book_late
-from gridtokenx_pipelines.settlement_service import frozen
+from gridtokenx_pipelines.settlement_service import frozen, movements
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import clearing as result_inspection
 from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
@@ -32,9 +32,10 @@ from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict,
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.reports_of_clearing import report_of_book, report_of_result
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audit, deposits, energy, ledger, orders, participants
+from gridtokenx_pipelines.store import audit, energy, ledger, orders, participants
 from gridtokenx_pipelines.store import clearing as store
 from gridtokenx_pipelines.store.epochs import first_epoch, statuses
+from gridtokenx_pipelines.store.movements import is_continuous
 
 CLEARED = ("cleared", "halted", "settled")
 
@@ -107,10 +108,14 @@ def _clear(services: Services, connection: Connection, epoch: int, outcome: Outc
 def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
     services, connection, epoch, rows, state = inputs
     network_id, mechanism = services.rules.network_id, services.mechanism
-    cover = deposits.covering(connection, state.balances, epoch)
+    cover = movements.cover(connection, state.balances, epoch)
+    placed, mandates = orders.orders_of(connection, epoch), participants.mandates_as_of(connection, epoch)
+    if is_continuous(connection, epoch):
+        # orders on chain are matched one by one there: the epoch has no auction, and only settles its energy
+        placed, mandates = placed.clear(), mandates.clear()
     built = build_book(
-        orders.orders_of(connection, epoch),
-        participants.mandates_as_of(connection, epoch),
+        placed,
+        mandates,
         rows,
         cover,
         services.rules,

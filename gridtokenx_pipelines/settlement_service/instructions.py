@@ -19,8 +19,8 @@ from gridtokenx_pipelines.settlement_service.inspections import instructions as 
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.store import chain_orders, energy, ledger, orders, participants
 from gridtokenx_pipelines.store import clearing as store
-from gridtokenx_pipelines.store import energy, ledger, orders, participants
 from gridtokenx_pipelines.units import kwh
 
 KIND_NAMES = {1: "clearing", 2: "late", 3: "resettlement"}
@@ -108,7 +108,10 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
                 [plan for plan in plans if plan is not None],
                 net_energy=pl.concat([energy.on_time(connection, epoch), energy.late_rows(connection, epoch)]),
                 traded=_traded(fills, ledger.wallet_entries(connection, epoch, epoch)),
-                orders=fills.filter(~pl.col("is_mandate")),
+                # an order placed on chain is in its slot already: nothing of it has to be recorded
+                orders=fills.filter(
+                    ~pl.col("is_mandate") & ~pl.col("order_id").is_in(chain_orders.order_ids(connection, epoch))
+                ),
             )
     return found
 

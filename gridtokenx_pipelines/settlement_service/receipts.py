@@ -21,7 +21,7 @@ from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.batches import RunPlan
-from gridtokenx_pipelines.settlement_service import chain_proof, instructions
+from gridtokenx_pipelines.settlement_service import chain_proof, instructions, movements
 from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
 from gridtokenx_pipelines.settlement_service.report import EpochReport
@@ -33,6 +33,8 @@ from gridtokenx_pipelines.store.settled import outbox_between, receipts_between
 # runs handed to the chain at once: enough to keep the pipeline of chain/runs.py full, few enough to report progress
 RUNS_AT_ONCE = 32
 BATCH_STEPS = ("settle",)
+# a transaction is final some 13 s after it is confirmed
+FINALITY_PATIENCE_SECONDS, FINALITY_POLL_SECONDS = 45.0, 0.2
 
 
 class PlanRefused(RuntimeError):
@@ -143,6 +145,7 @@ def _mark_finalised(services: Services, run: ledger.Run) -> None:
 
 def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
     """The checks on receipts for each epoch; chain and ledger are compared as they stand now."""
+    proof = proof_of(services)
     with services.engine.connect() as connection:
         plans = {
             epoch: [ledger.plan_of(connection, epoch, run.run) for run in ledger.runs_of(connection, epoch)]
@@ -154,8 +157,25 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
             outbox=outbox_between(connection, epochs[0], epochs[-1]),
             receipts=receipts_between(connection, epochs[0], epochs[-1]),
             entries=ledger.wallet_entries(connection, epochs[0], epochs[-1]),
-            proof=chain_proof.compare(services, connection),
+            proof=proof,
         )
+
+
+def proof_of(services: Services) -> chain_proof.ChainProof:
+    """Chain and ledger compared when all that is confirmed is booked: a deposit of this moment differs until final."""
+    deadline = time.monotonic() + FINALITY_PATIENCE_SECONDS
+    while True:
+        caught_up = movements.follow(services).caught_up
+        with services.engine.connect() as connection:
+            proof = chain_proof.compare(services, connection)
+        differs = not proof.traders.is_empty() or not proof.others.is_empty()
+        if not differs or time.monotonic() > deadline:
+            return proof
+        if caught_up and movements.follow(services).caught_up:
+            # nothing came in between: what differs, differs
+            with services.engine.connect() as connection:
+                return chain_proof.compare(services, connection)
+        time.sleep(FINALITY_POLL_SECONDS)
 
 
 def _report(epoch: int, found: pl.DataFrame, plans: Sequence[RunPlan], *, changed: bool, seconds: float) -> EpochReport:

@@ -51,6 +51,44 @@ def covering(connection: Connection, balances: pl.DataFrame, epoch: int) -> pl.D
     )
 
 
+def from_chain(connection: Connection, reference: str, owner: str, amount_uthb: int, epoch: int) -> bool:
+    """Book a deposit or funding that the chain told of; False if it is known, be it under a reference of our own.
+
+    What was deposited by a command of ours is booked by it, under its own reference: the first such row of that owner
+    and amount that no event has claimed yet is this one.
+    """
+    known = connection.execute(
+        text("SELECT 1 FROM deposits WHERE chain_reference = :reference OR reference = :reference"),
+        {"reference": reference},
+    ).scalar()
+    if known:
+        return False
+    claimed = connection.execute(
+        text(
+            "UPDATE deposits SET chain_reference = :reference WHERE reference = (SELECT reference FROM deposits "
+            "WHERE owner = :owner AND amount_uthb = :amount AND chain_reference IS NULL ORDER BY reference LIMIT 1)"
+        ),
+        {"reference": reference, "owner": owner, "amount": amount_uthb},
+    )
+    if claimed.rowcount:
+        return False
+    if owner in ACCOUNTS:
+        fund(connection, reference=reference, account=owner, amount_uthb=amount_uthb, epoch=epoch)
+    else:
+        deposit(connection, reference=reference, wallet=owner, amount_uthb=amount_uthb, epoch=epoch)
+    connection.execute(
+        text("UPDATE deposits SET chain_reference = reference WHERE reference = :reference"), {"reference": reference}
+    )
+    return True
+
+
+def link_known(connection: Connection) -> None:
+    """The chain's totals are ours: whatever is booked has its event behind the place read up to."""
+    connection.execute(
+        text("UPDATE deposits SET chain_reference = 'known:' || reference WHERE chain_reference IS NULL")
+    )
+
+
 def deposit(connection: Connection, *, reference: str, wallet: str, amount_uthb: int, epoch: int) -> bool:
     """Book a household's deposit once per reference, debt first; False if the reference is booked already.
 

@@ -19,6 +19,12 @@ def first_epoch(connection: Connection) -> int | None:
     return None if found is None else int(found)
 
 
+def last_cleared_epoch(connection: Connection) -> int:
+    """The last epoch whose clearing is final, −1 before the first."""
+    sql = "SELECT coalesce(max(epoch), -1) FROM market_epochs WHERE status IN ('cleared', 'halted', 'settled')"
+    return int(connection.execute(text(sql)).scalar_one())
+
+
 def statuses(connection: Connection, first: int, last: int) -> dict[int, str]:
     """Status of each epoch from first to last that has a row."""
     rows = connection.execute(

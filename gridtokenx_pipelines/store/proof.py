@@ -12,6 +12,7 @@ from gridtokenx_pipelines.settlement.frames import METER_AMOUNTS, WALLET_AMOUNTS
 from gridtokenx_pipelines.settlement.laws import Law, Sums, laws_from_sums, sums_from_rows
 from gridtokenx_pipelines.store.deposits import deposits
 from gridtokenx_pipelines.store.ledger import balances, ledger_balances, market_accounts
+from gridtokenx_pipelines.store.movements import movements
 from gridtokenx_pipelines.store.postgres import read_frame
 
 
@@ -37,6 +38,7 @@ def ledger_sums(connection: Connection) -> Sums:
         headers=[Header(**trading)],
         deposits=deposits(connection),
         ledger=ledger_balances(connection),
+        movements=movements(connection),
     )
 
 

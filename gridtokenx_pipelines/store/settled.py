@@ -63,16 +63,24 @@ def balances_as_finalised(connection: Connection) -> pl.DataFrame:
             SELECT DISTINCT ON (s.wallet) s.wallet, s.seq, s.epoch,
                 s.grid_after_wh, s.thbc_after_uthb, s.debt_after_uthb
             FROM settlements s JOIN runs r USING (seq) WHERE r.status = 'finalised' ORDER BY s.wallet, s.seq DESC
+        ), moved AS (
+            SELECT owner, after_seq, amount_uthb AS cash, 0 AS grid FROM deposits
+            UNION ALL SELECT owner, after_seq, cash_uthb, grid_wh FROM chain_movements
         ), since AS (
-            SELECT d.owner, sum(d.amount_uthb - d.debt_repaid_uthb) AS cash, sum(d.debt_repaid_uthb) AS repaid
-            FROM deposits d LEFT JOIN last ON last.wallet = d.owner
-            WHERE d.after_seq >= coalesce(last.seq, 0) GROUP BY d.owner
+            SELECT m.owner, sum(m.cash) AS cash, sum(m.grid) AS grid
+            FROM moved m LEFT JOIN last ON last.wallet = m.owner
+            WHERE m.after_seq >= coalesce(last.seq, 0) GROUP BY m.owner
+        ), stands AS (
+            SELECT b.owner, last.epoch AS last_epoch,
+                coalesce(last.grid_after_wh, 0) + coalesce(since.grid, 0) AS grid,
+                -- cash less debt: one of the two is 0, as every credit pays debt first
+                coalesce(last.thbc_after_uthb, 0) - coalesce(last.debt_after_uthb, 0) + coalesce(since.cash, 0) AS net
+            FROM balances b LEFT JOIN last ON last.wallet = b.owner LEFT JOIN since ON since.owner = b.owner
         )
-        SELECT b.owner, last.epoch AS last_epoch, coalesce(last.grid_after_wh, 0) AS grid_wh,
-            (coalesce(last.thbc_after_uthb, 0) + coalesce(since.cash, 0))::bigint AS thbc_uthb,
-            (coalesce(last.debt_after_uthb, 0) - coalesce(since.repaid, 0))::bigint AS debt_uthb
-        FROM balances b LEFT JOIN last ON last.wallet = b.owner LEFT JOIN since ON since.owner = b.owner
-        ORDER BY b.owner
+        SELECT s.owner, s.last_epoch, s.grid::bigint AS grid_wh, greatest(s.net, 0)::bigint AS thbc_uthb,
+            greatest(-s.net, 0)::bigint AS debt_uthb
+        FROM stands s
+        ORDER BY s.owner
         """,
         schema={"owner": pl.String, **dict.fromkeys(("last_epoch", "grid_wh", "thbc_uthb", "debt_uthb"), pl.Int64)},
     )

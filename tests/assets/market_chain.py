@@ -40,10 +40,10 @@ def signer(name: str) -> KeypairSigner:
     return KeypairSigner.from_seed(seed_of(name))
 
 
-def bring_up(client: ChainClient) -> None:
-    """Chain state that matches `market_day.seed`: same deposits, fundings, mandates, meters and baselines."""
+def chain_keys() -> ChainKeys:
+    """The keys of everyone who sets the market up."""
     oracles = tuple(signer(f"oracle-{index}") for index in range(3))
-    keys = ChainKeys(
+    return ChainKeys(
         payer=signer("relayer"),
         authority=KeypairSigner.from_seed(deployer_seed()),
         guardian=signer("guardian").pubkey,
@@ -52,6 +52,11 @@ def bring_up(client: ChainClient) -> None:
         bridge=(signer("bridge"),),
         bridge_threshold=1,
     )
+
+
+def bring_up(client: ChainClient) -> None:
+    """Chain state that matches `market_day.seed`: same deposits, fundings, mandates, meters and baselines."""
+    keys = chain_keys()
     owners = [KeypairSigner(Keypair.from_seed(bytes(key_of_household(i)))) for i in range(len(HOUSEHOLDS))]
     users = [
         ChainUser(

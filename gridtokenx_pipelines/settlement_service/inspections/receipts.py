@@ -115,4 +115,6 @@ def _sums(epoch: int, entries: pl.DataFrame, plans: Sequence[RunPlan], proof: Ch
         pl.col("difference") != 0
     )
     held = f"{len(rows)} sums of {len(plans)} runs are zero"
+    if last and (proof.excess_wh or proof.excess_uthb):
+        held += f"; {proof.excess_wh} Wh and {proof.excess_uthb} µTHB in the vaults are nobody's (sent there directly)"
     return verdict(SUMS, epoch, failing, held, "a sum that is not zero; stop settling, and audit the epoch")
