@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
+from gridtokenx_pipelines.market.names import are_distinct, order_of_names
 from gridtokenx_pipelines.units import BASIS_POINTS, WH_PER_KWH, ceil_div_expr, floor_div_expr
 
 NOTHING = pl.lit(0, pl.Int64)
@@ -21,8 +22,11 @@ def charge(traded: pl.DataFrame, zones: pl.DataFrame, fee_bp: int) -> pl.DataFra
     Bought b costs ⌈b(p + w)/1000⌉, of which ⌊b·p/1000⌋ is energy; sold s earns v = ⌊s·p/1000⌋ less ⌊v × fee⌋.
     Raises ValueError if energy was traded in a zone without a price.
     """
-    priced = traded.join(
-        zones.select("zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"), on="zone_id", how="left"
+    priced = traded[order_of_names(traded["wallet"])].join(
+        zones.select("zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"),
+        on="zone_id",
+        how="left",
+        maintain_order="left",
     )
     lacking = priced.filter((pl.col("traded_wh") != 0) & pl.col("price_uthb_per_kwh").is_null())
     if lacking.height:
@@ -37,7 +41,7 @@ def charge(traded: pl.DataFrame, zones: pl.DataFrame, fee_bp: int) -> pl.DataFra
         energy_cost=floor_div_expr(bought * price, WH_PER_KWH),
         value=floor_div_expr(sold * price, WH_PER_KWH),
         fee_bp=fee_bp,
-    ).sort("wallet")
+    )
 
 
 def with_charges(
@@ -72,7 +76,11 @@ def charge_per_order(orders: pl.DataFrame, fee_bp: int) -> pl.DataFrame:
         fee_bp=fee_bp,
     )
     sums = [name for name in frames.TRADED if name not in ("wallet", "zone_id")]
-    return charged.group_by("wallet", "zone_id").agg(pl.col(sums).sum()).sort("wallet").select(list(frames.TRADED))
+    if are_distinct(charged["wallet"]):
+        added = charged
+    else:
+        added = charged.group_by("wallet", "zone_id").agg(pl.col(sums).sum())
+    return added[order_of_names(added["wallet"])].select(list(frames.TRADED))
 
 
 def vat_uthb(charge_uthb: int, vat_bp: int) -> int:

@@ -340,9 +340,16 @@ def _no_link_gains(case: _Case, ways: list[_Way]) -> Iterator[Fault]:
                 lowest[zone] = max(lowest[zone], limit)
             else:
                 highest[zone] = min(highest[zone], limit)
+    lossy: dict[int, int] = defaultdict(int)
+    for link in case.links.values():
+        for zone in (link.from_zone, link.to_zone):
+            lossy[zone] += link.loss_ppm > 0
+    together = _coupled(case)
+    rounded = {zone: sum(lossy[other] for other in zones) for zone, zones in together.items()}
     for _ in case.zones:
         for way in ways:
-            if way.sent < way.capacity:
+            # a link that is full but for what losses round away at its ends is full
+            if way.sent < way.capacity - max(rounded[way.start], rounded[way.end]):
                 wheeling = way.link.link_wheeling_uthb_per_kwh + 1  # the µTHB that each hop may round away
                 highest[way.end] = min(highest[way.end], (highest[way.start] + wheeling) * MILLION / way.kept)
                 lowest[way.start] = max(lowest[way.start], lowest[way.end] * way.kept / MILLION - wheeling)

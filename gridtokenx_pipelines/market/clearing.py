@@ -165,7 +165,9 @@ def _fills(columns: Columns, outcome: Outcome) -> pl.DataFrame:
     """frames.FILLS, by side and id; with `value_exact` where matches have prices of their own."""
     orders = columns.orders
     rows = np.flatnonzero(outcome.filled > 0)
-    rows = rows[order_of([orders.side[rows].astype(np.uint64), *(key[rows] for key in orders.ids)])]
+    is_sell = orders.is_sell[rows]
+    sides = (part[order_of([key[part] for key in orders.ids])] for part in (rows[~is_sell], rows[is_sell]))
+    rows = np.concatenate(list(sides))
     filled = outcome.filled[rows]
     if outcome.pairs is None:
         prices = np.array([outcome.prices[zone] or 0 for zone in sorted(outcome.prices)], np.int64)

@@ -12,12 +12,15 @@ import numpy as np
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
-from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, exact_sum, order_of
+from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, exact_sum, order_of, places
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingError, Orders
+from gridtokenx_pipelines.market.names import ranks_of_names
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import I64_MAX
 
 ID_BYTES = 16
+# odd numbers without pattern: two ids hardly ever have the same sum of their halves times these
+MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 MOST_LIMIT_UTHB_PER_KWH = 10**12  # a million THB/kWh; prices beyond it are a mistake in units
 
 
@@ -54,11 +57,13 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
     ids = _ids(book["order_id"])
     _check_ids(ids)
     wallet, order, starts = _groups(book["wallet"])
-    astray = _differ(zone[order], starts)
-    if astray.any():
-        name = book["wallet"][int(order[starts[np.argmax(astray)]])]
-        raise ClearingError(f"wallet {name} stands in two zones of the book; give all its orders one of them")
-    both = _differ(side[order], starts)
+    both = np.zeros(0, np.bool_)
+    if len(starts) < len(order):
+        astray = _differ(zone[order], starts)
+        if astray.any():
+            name = book["wallet"][int(order[starts[np.argmax(astray)]])]
+            raise ClearingError(f"wallet {name} stands in two zones of the book; give all its orders one of them")
+        both = _differ(side[order], starts)
     orders = Orders(
         side,
         zone,
@@ -105,7 +110,7 @@ def _leaves(book: pl.DataFrame) -> Int64s | None:
 
 def _zone_places(zone: Int64s, network: Network) -> Int64s:
     known = np.array(sorted(each.zone_id for each in network.zones), np.int64)
-    place = np.minimum(np.searchsorted(known, zone), max(len(known) - 1, 0))
+    place = places(zone, known)
     strange = np.unique(zone[known[place] != zone] if len(known) else zone).tolist()
     if strange:
         raise ClearingError(f"book names zones {strange} that the network lacks; build it with this network")
@@ -118,16 +123,24 @@ def _groups(names: pl.Series) -> tuple[Int64s, Int64s, Int64s]:
     By sorted hashes, which are then compared as names; should two names share a hash, by sorting names.
     """
     key = names.hash().to_numpy()
+    if _are_distinct(key):  # so are the names
+        each = np.arange(len(key))
+        return each, each, each
     order = np.argsort(key)
     first = np.concatenate([np.ones(min(len(order), 1), np.bool_), key[order][1:] != key[order][:-1]])
     ordered = names.gather(order)
     if not (first | (ordered == ordered.shift(1)).fill_null(False).to_numpy()).all():
-        key = names.rank("dense").to_numpy()
+        key = names.rank("dense").to_numpy()  # two names share a hash
         order = np.argsort(key, kind="stable")
         first = np.concatenate([np.ones(min(len(order), 1), np.bool_), key[order][1:] != key[order][:-1]])
     number = np.empty(len(order), np.int64)
     number[order] = np.cumsum(first) - 1
     return number, order, np.flatnonzero(first)
+
+
+def _are_distinct(keys: UInt64s) -> bool:
+    ordered = np.sort(keys)
+    return not (ordered[1:] == ordered[:-1]).any()
 
 
 def _check_numbers(side: Int64s, wh: Int64s, limit: Int64s, *, positive_limits: bool) -> None:
@@ -156,10 +169,15 @@ def _ids(ids: pl.Series) -> tuple[UInt64s, ...]:
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         halves = ids.bin.reinterpret(dtype=pl.Array(pl.UInt64, 2), endianness="big").to_numpy()
         return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
-    return (ids.rank("dense").cast(pl.UInt64).to_numpy(),)
+    return ranks_of_names(ids)
 
 
 def _check_ids(ids: tuple[UInt64s, ...]) -> None:
+    mixed = np.zeros(len(ids[0]), np.uint64)
+    for key, factor in zip(ids, MIXERS, strict=False):
+        mixed += key * factor
+    if _are_distinct(mixed):
+        return
     order = order_of(ids)
     same = np.ones(max(len(order) - 1, 0), np.bool_)
     for key in ids:

@@ -27,8 +27,10 @@ def pair_up(buys: Int64s, buy_wh: Int64s, sells: Int64s, sell_wh: Int64s) -> Tri
     buy_ends, sell_ends = np.cumsum(buy_wh), np.cumsum(sell_wh)
     volume = min(int(buy_ends[-1]), int(sell_ends[-1]))
     # two ascending columns merged by where each would stand in the other; equal ends count once
-    ends = np.union1d(buy_ends, sell_ends)
-    ends = ends[(ends > 0) & (ends <= volume)]
+    ends = np.sort(np.concatenate([buy_ends, sell_ends]))
+    first = np.ones(len(ends), np.bool_)
+    np.not_equal(ends[1:], ends[:-1], out=first[1:])
+    ends = ends[first & (ends > 0) & (ends <= volume)]
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
     buyers = buys[np.searchsorted(buy_ends, starts, side="right")]
     sellers = sells[np.searchsorted(sell_ends, starts, side="right")]

@@ -21,6 +21,7 @@ import numpy as np
 
 from gridtokenx_pipelines.market.kernel import order_of
 from gridtokenx_pipelines.market.mechanisms.outcome import Orders, Outcome, Pairs
+from gridtokenx_pipelines.market.mechanisms.plain_matching import filled_by, match_plain
 from gridtokenx_pipelines.market.mechanisms.resting import NUMBER, NUMBER_BITS, RestingSide
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import BASIS_POINTS
@@ -41,16 +42,20 @@ def clear(orders: Orders, network: Network, breaker: Breaker | None = None) -> O
 
     `breaker=None`: no halt. What was matched before a halt stands; `Outcome.halts` says when and why it came.
     """
+    idle: dict[int, int | None] = {zone.zone_id: None for zone in network.zones}
+    if breaker is None and orders.own_meet is None and orders.least_wh is None and orders.leaves_us is None:
+        pairs = match_plain(orders)
+        return Outcome(filled_by(pairs, len(orders.side)), idle, pairs=pairs, one_area=True)
     session = _Session(orders, breaker)
     session.run()
-    columns = np.array(session.made, np.int64).reshape(-1, 4).T.copy()
-    pairs = Pairs(*columns)
-    filled = np.zeros(len(orders.side), np.int64)
-    np.add.at(filled, pairs.buy, pairs.energy_wh)
-    np.add.at(filled, pairs.sell, pairs.energy_wh)
-    idle: dict[int, int | None] = {zone.zone_id: None for zone in network.zones}
+    pairs = Pairs(*np.array(session.made, np.int64).reshape(-1, 4).T.copy())
     return Outcome(
-        filled, idle, pairs=pairs, one_area=True, halts=tuple(session.halts), halted=session.halted_us is not None
+        filled_by(pairs, len(orders.side)),
+        idle,
+        pairs=pairs,
+        one_area=True,
+        halts=tuple(session.halts),
+        halted=session.halted_us is not None,
     )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gridtokenx_pipelines.market.kernel import Int64s
+from gridtokenx_pipelines.market.kernel import Int64s, places
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingError, Orders
 from gridtokenx_pipelines.market.rules import Link, Network
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
@@ -100,7 +100,7 @@ def arcs_of(network: Network) -> tuple[tuple[int, ...], tuple[Arc, ...]]:
 def problem_of(orders: Orders, network: Network) -> Problem:
     """Sum up a book for coupling. Raises ClearingError for a network that can't be one."""
     zones, arcs = arcs_of(network)
-    zone_of_row = np.searchsorted(np.array(zones, np.int64), orders.zone)
+    zone_of_row = places(orders.zone, np.array(zones, np.int64))
     code, levels = _levels(orders.limit)
     # groups are numbered by side, then price priority, then zone: a priority order
     rank = np.where(orders.is_sell, code, len(levels) - 1 - code)

@@ -19,8 +19,9 @@ from gridtokenx_pipelines.units import PARTS_PER_MILLION
 def check(problem: Problem, group_wh: Sequence[int], arc_wh: Sequence[int], prices: Sequence[int]) -> None:
     """Raise ClearingCheckError unless fills, flows and whole prices (also of idle zones) are an equilibrium."""
     _check_quantities(problem, group_wh, arc_wh)
-    _check_orders(problem, group_wh, prices, _slack_wh(problem, arc_wh, prices))
-    _check_arcs(problem, arc_wh, prices)
+    rounded, slack = _slack_wh(problem, arc_wh, prices)
+    _check_orders(problem, group_wh, prices, slack)
+    _check_arcs(problem, arc_wh, prices, rounded)
 
 
 def _fail(what: str, value: object, bound: object) -> None:
@@ -49,22 +50,23 @@ def _check_quantities(problem: Problem, group_wh: Sequence[int], arc_wh: Sequenc
             _fail(f"balance of zone {zone}", f"{excess} Wh", "0")
 
 
-def _slack_wh(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int]) -> list[int]:
-    slack = [1] * problem.n_zones
+def _slack_wh(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Wh per zone that rounding can take from its component: of lossy links alone, and with one for each zone."""
+    rounded, slack = [0] * problem.n_zones, [0] * problem.n_zones
     lossy = {arc.link.link_id: (arc.start, arc.end) for arc in problem.arcs if arc.link.loss_ppm}
     for ends in lossy.values():
         for zone in ends:
-            slack[zone] += 1
+            rounded[zone] += 1
     coupled = (
         arc
         for arc, sent in zip(problem.arcs, arc_wh, strict=True)
         if sent and abs(_gain(arc, prices)) <= PARTS_PER_MILLION
     )
     for zones in forest(problem.n_zones, coupled)[0].members():
-        together = sum(slack[zone] for zone in zones)
+        together = sum(rounded[zone] for zone in zones)
         for zone in zones:
-            slack[zone] = together
-    return slack
+            rounded[zone], slack[zone] = together, together + len(zones)
+    return rounded, slack
 
 
 def _gain(arc: Arc, prices: Sequence[int]) -> int:
@@ -86,10 +88,12 @@ def _check_orders(problem: Problem, group_wh: Sequence[int], prices: Sequence[in
             _fail(f"energy left out at a gain in zone {problem.zones[zone]}", f"{wh} Wh", f"at most {slack[zone]} Wh")
 
 
-def _check_arcs(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int]) -> None:
+def _check_arcs(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int], rounded: Sequence[int]) -> None:
     for arc, sent in zip(problem.arcs, arc_wh, strict=True):
         gain = _gain(arc, prices)
-        if gain > PARTS_PER_MILLION and sent < arc.capacity_wh:
-            _fail(f"flow over link {arc.link.link_id} that gains {gain} ppm µTHB/kWh", sent, f"{arc.capacity_wh} Wh")
+        # without lossy links nothing is rounded away, and a link that gains is full
+        least = arc.capacity_wh - max(rounded[arc.start], rounded[arc.end])
+        if gain > PARTS_PER_MILLION and sent < least:
+            _fail(f"flow over link {arc.link.link_id} that gains {gain} ppm µTHB/kWh", sent, f"at least {least} Wh")
         if gain < -PARTS_PER_MILLION and sent > 0:
             _fail(f"flow over link {arc.link.link_id} that loses {-gain} ppm µTHB/kWh", sent, "0 Wh")

@@ -5,7 +5,8 @@ Does not belong here: floats beyond reading the structure, prices.
 
 All orders but the partly filled one are whole; that order takes the rest, then the next by priority. Losses round down
 on every link, so the whole Wh can miss the linear optimum by less than one Wh a lossy link; that difference is taken
-out of (never added beyond a limit to) the marginal orders of the zone, then of its component.
+out of (never added beyond a limit to) the marginal orders of the zone, then of its component. Where a full link can't be
+full in whole Wh, as what would feed it is rounded away, it sends less; coupling_check.py holds that to the same bound.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gridtokenx_pipelines.market.kernel import Bools
 from gridtokenx_pipelines.market.mechanisms.coupling import Problem, forest
 from gridtokenx_pipelines.market.mechanisms.coupling_prices import Structure, exact_prices
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingCheckError
@@ -63,34 +65,76 @@ class _Balancer:
 
     def balance_all(self) -> list[int]:
         """Wh per group with every zone balanced; fills `sent` of the tree's arcs."""
-        for zones in self.members:
-            self._balance(zones)
+        waiting = list(self.members)
+        for _ in range(MOST_REPAIRS):
+            if not waiting:
+                break
+            waiting += self._balance(waiting.pop(0))
         filled: list[int] = self.fills.tolist()
         return filled
 
-    def _balance(self, zones: list[int]) -> None:
+    def _balance(self, zones: list[int]) -> list[list[int]]:
+        """Balance a component; others that must be balanced again, as a full link to them gave way."""
         problem = self.problem
         roots = [zone for zone in zones if zone in self.partly] or zones[:1]
         path = self._inwards(roots[0])
+        again: list[list[int]] = []
+        inside = np.isin(problem.zone, np.array(zones))
+        base = self.base.copy()
         for _ in range(MOST_REPAIRS):
-            excess = self._sweep(path)
+            stuck, excess = self._sweep(path)
             if not excess:
-                return
-            # nothing in the zone itself could take the Wh: the component's least prior order on that side gives way
+                return again
+            other = self._give_way(zones, excess, wasted=True)
+            if other is not None:
+                again += [each for each in self.members if other in each and each != zones and each not in again]
+                continue
+            # nothing in the zone itself could take the Wh: the least prior order on that side gives way, of the zones
+            # that the rest of the component reaches through this one
             side = SELL if excess > 0 else BUY
-            inside = np.isin(problem.zone, np.array(zones))
-            givers = np.flatnonzero(inside & (problem.side == side) & (self.base > 0))
+            behind = np.isin(problem.zone, np.array(self._behind(stuck, path)))
+            givers = np.flatnonzero(behind & (problem.side == side) & (self.base > 0))
             if not len(givers):
-                break
+                self.base = base.copy()
+                self._refill(inside, zones)
+                other = self._give_way(zones, excess, wasted=False)
+                if other is None:
+                    break
+                again += [each for each in self.members if other in each and each != zones and each not in again]
+                continue
             giver = int(givers[-1])
             self.base[giver] -= min(abs(excess), int(self.base[giver]))
-            self.fills[inside] = self.base[inside]
-            self.own[zones] = 0
-            np.add.at(self.own, problem.zone[inside], (self.fills * self.sign)[inside])
+            self._refill(inside, zones)
         raise ClearingCheckError(
             f"zones {[self.problem.zones[zone] for zone in zones]} could not be balanced to the Wh; "
             "report the book, it is not committed"
         )
+
+    def _refill(self, inside: Bools, zones: list[int]) -> None:
+        """Fills of a component's groups as before balancing."""
+        self.fills[inside] = self.base[inside]
+        self.own[zones] = 0
+        np.add.at(self.own, self.problem.zone[inside], (self.fills * self.sign)[inside])
+
+    def _give_way(self, zones: list[int], excess: int, *, wasted: bool) -> int | None:
+        """Send a Wh less over a full link out of a component that lacks energy, or into one that has too much.
+
+        `wasted`: only where that Wh would be lost whole. Returns the zone at the other end; None if no link can.
+        """
+        found = []
+        for zone in zones:
+            for place in self.arcs[zone]:
+                arc, sent = self.problem.arcs[place], self.sent[place]
+                if place in self.tree[zone] or not sent or (arc.start if excess < 0 else arc.end) != zone:
+                    continue
+                arrives = arc.delivered_wh(sent) - arc.delivered_wh(sent - 1)
+                if not (wasted and arrives):
+                    found.append((arrives, arc.link.loss_ppm == 0, -arc.link.link_id, place))
+        if not found:
+            return None
+        place = min(found)[-1]
+        self.sent[place] -= 1
+        return self.problem.arcs[place].end if excess < 0 else self.problem.arcs[place].start
 
     def _inwards(self, root: int) -> list[tuple[int, int | None]]:
         """(zone, arc towards the root), outermost first."""
@@ -107,8 +151,18 @@ class _Balancer:
             place += 1
         return order[::-1]
 
-    def _sweep(self, path: list[tuple[int, int | None]]) -> int:
-        """Flows from the balances of one component; the first zone's excess that could not be placed, or 0."""
+    def _behind(self, stuck: int, path: list[tuple[int, int | None]]) -> list[int]:
+        """The zone and those farther out."""
+        found = {stuck}
+        for zone, towards in reversed(path):
+            if towards is not None:
+                arc = self.problem.arcs[towards]
+                if (arc.end if arc.start == zone else arc.start) in found:
+                    found.add(zone)
+        return sorted(found)
+
+    def _sweep(self, path: list[tuple[int, int | None]]) -> tuple[int, int]:
+        """Flows from the balances of one component; the first zone whose excess could not be placed, and that, or 0."""
         for _, towards in path:
             if towards is not None:
                 self.sent[towards] = 0
@@ -124,8 +178,8 @@ class _Balancer:
                 excess = self._excess(zone)
             excess = self._absorb(zone, excess)
             if excess:
-                return excess
-        return 0
+                return zone, excess
+        return path[-1][0], 0
 
     def _excess(self, zone: int) -> int:
         """Wh of the zone sold and arriving, less bought and sent away."""

@@ -93,7 +93,10 @@ def _coupled(orders: Orders, network: Network) -> Outcome:
 def _to_orders(problem: Problem, orders: Orders, group_wh: Int64s) -> Int64s:
     """Serve the orders of each group in priority order."""
     filled: Int64s = orders.wh * (group_wh == problem.wh)[problem.group_of]
-    for group in np.flatnonzero((group_wh > 0) & (group_wh < problem.wh)).tolist():
-        rows = np.flatnonzero(problem.group_of == group)
-        filled[rows] = serve(orders.wh[rows], int(group_wh[group]), orders.keys(rows))
+    partly = (group_wh > 0) & (group_wh < problem.wh)
+    rows = np.flatnonzero(partly[problem.group_of])
+    rows = rows[np.argsort(problem.group_of[rows], kind="stable")]
+    groups, starts = np.unique(problem.group_of[rows], return_index=True)
+    for group, mine in zip(groups.tolist(), np.split(rows, starts[1:]), strict=False):
+        filled[mine] = serve(orders.wh[mine], int(group_wh[group]), orders.keys(mine))
     return filled
