@@ -348,8 +348,9 @@ def _no_link_gains(case: _Case, ways: list[_Way]) -> Iterator[Fault]:
     rounded = {zone: sum(lossy[other] for other in zones) for zone, zones in together.items()}
     for _ in case.zones:
         for way in ways:
-            # a link that is full but for what losses round away at its ends is full
-            if way.sent < way.capacity - max(rounded[way.start], rounded[way.end]):
+            # a link that is full but for what other lossy links at its ends round away is full
+            away = max(rounded[way.start], rounded[way.end]) - (way.link.loss_ppm > 0)
+            if way.sent < way.capacity - max(away, 0):
                 wheeling = way.link.link_wheeling_uthb_per_kwh + 1  # the µTHB that each hop may round away
                 highest[way.end] = min(highest[way.end], (highest[way.start] + wheeling) * MILLION / way.kept)
                 lowest[way.start] = max(lowest[way.start], lowest[way.end] * way.kept / MILLION - wheeling)

@@ -91,8 +91,9 @@ def _check_orders(problem: Problem, group_wh: Sequence[int], prices: Sequence[in
 def _check_arcs(problem: Problem, arc_wh: Sequence[int], prices: Sequence[int], rounded: Sequence[int]) -> None:
     for arc, sent in zip(problem.arcs, arc_wh, strict=True):
         gain = _gain(arc, prices)
-        # without lossy links nothing is rounded away, and a link that gains is full
-        least = arc.capacity_wh - max(rounded[arc.start], rounded[arc.end])
+        # a link that gains is full, but for what other lossy links round away that feed it or that it feeds
+        away = max(rounded[arc.start], rounded[arc.end]) - (arc.link.loss_ppm > 0)
+        least = arc.capacity_wh - max(away, 0)
         if gain > PARTS_PER_MILLION and sent < least:
             _fail(f"flow over link {arc.link.link_id} that gains {gain} ppm µTHB/kWh", sent, f"at least {least} Wh")
         if gain < -PARTS_PER_MILLION and sent > 0:

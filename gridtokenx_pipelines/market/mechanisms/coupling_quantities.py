@@ -5,8 +5,8 @@ Does not belong here: floats beyond reading the structure, prices.
 
 All orders but the partly filled one are whole; that order takes the rest, then the next by priority. Losses round down
 on every link, so the whole Wh can miss the linear optimum by less than one Wh a lossy link; that difference is taken
-out of (never added beyond a limit to) the marginal orders of the zone, then of its component. Where a full link can't be
-full in whole Wh, as what would feed it is rounded away, it sends less; coupling_check.py holds that to the same bound.
+out of (never added beyond a limit to) the marginal orders of the zone, then of its component. Where a full link can't
+be full in whole Wh, as what would feed it is rounded away, it sends less; coupling_check.py holds that to a bound too.
 """
 
 from __future__ import annotations

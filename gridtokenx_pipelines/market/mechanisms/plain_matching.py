@@ -45,7 +45,8 @@ def _match(
     resting: list[int] = []
     arriving: list[int] = []
     energy: list[int] = []
-    for number, wants in enumerate(left):
+    for number, wh in enumerate(left):
+        wants = wh
         mine, other = (asks, bids) if sells[number] else (bids, asks)
         worst = takes[number]
         while other and other[0] < worst:
