@@ -140,6 +140,23 @@ def localnet(port: int, data_dir: Path) -> None:
 
 
 @cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=9465, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free.")
+@click.option(
+    "--seconds", default=10.0, show_default=True, type=click.FloatRange(0), help="Ask again after so long at the least."
+)
+def exporter(host: str, port: int, seconds: float) -> None:
+    """Serve the settlement side's numbers to Prometheus (/metrics, /health)."""
+    from gridtokenx_pipelines.exporter.serve import serve  # noqa: PLC0415
+    from gridtokenx_pipelines.observability.server import PortInUse  # noqa: PLC0415
+
+    try:
+        serve(Settings.from_env(), host=host, port=port, seconds=seconds)
+    except PortInUse as error:
+        raise click.ClickException(str(error)) from error
+
+
+@cli.command()
 def migrate() -> None:
     """Bring the database (DATABASE_URL) to the newest schema."""
     from gridtokenx_pipelines.store.postgres import migrate as migrate_database  # noqa: PLC0415

@@ -25,7 +25,7 @@ def test_every_part_is_there() -> None:
     assert set(SERVICES) == {
         *("kafka-1", "kafka-2", "kafka-3", "postgres", "influxdb", "solana-test-validator"),
         *("migrate", "topics", "telemetry-flow", "orders-flow"),
-        *("dagster-code", "dagster-webserver", "dagster-daemon", "prometheus", "grafana", "mailpit"),
+        *("dagster-code", "dagster-webserver", "dagster-daemon", "exporter", "prometheus", "grafana", "mailpit"),
     }
 
 
