@@ -93,7 +93,7 @@ KEPT_TO = {
     "confluent_kafka": {"messaging", "demo"},
     "influxdb_client": {"messaging"},
     "structlog": {"observability"},
-    "prometheus_client": {"observability"},
+    "prometheus_client": {"observability", "exporter"},
     "simbench": {"simulation"},
     "pandapower": {"grid", "simulation"},
     "lightsim2grid": {"grid"},
