@@ -8,7 +8,7 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: help setup demo ui test check format programs lock chaos fuzz clean
+.PHONY: docs help setup demo ui test check format programs lock chaos fuzz clean
 
 help: ## List what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test: check ## Linters, types and all tests
 	else echo "skipped: the programs' unit tests, no cargo on this machine"; fi
 	@$(BIN)/pytest $(ARGS)
 
+docs: .venv/.synced ## Build the documentation as a site (build/site), no warning allowed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "build/site/index.html"
+
 chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, compare the end state
 	@$(BIN)/python tests/chaos/kill_demo.py $(ARGS)
 
@@ -62,4 +65,4 @@ lock: | $(UV) ## Resolve the dependencies anew
 	@$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 --no-header --upgrade --quiet -o requirements.lock
 
 clean: ## Remove the environment and all demo data
-	@rm -rf .venv .tools .gridtokenx programs/target
+	@rm -rf .venv .tools .gridtokenx build programs/target
