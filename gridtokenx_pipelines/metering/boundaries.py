@@ -9,6 +9,9 @@ from __future__ import annotations
 from array import array
 
 import msgspec
+import numpy as np
+
+from gridtokenx_pipelines.metering.rows import Ints, as_numpy
 
 READING, ESTIMATE = 1, 2
 
@@ -75,6 +78,16 @@ class Boundaries:
         columns.seq[slot], columns.timestamp_us[slot] = register.seq, register.timestamp_us
         columns.production_wh[slot], columns.consumption_wh[slot] = register.production_wh, register.consumption_wh
         columns.digest[slot] = register.digest
+
+    def put_many(self, epoch: int, slots: int, slot: Ints, columns: tuple[Ints, Ints, Ints, Ints, Ints]) -> None:
+        """Set readings (seq, time, production, consumption, digest) of several slots; `slots`: how many there are."""
+        at = self._by_epoch.setdefault(epoch, _Columns())
+        at.grow(slots)
+        np.frombuffer(at.state, dtype=np.uint8)[slot] = READING
+        np.frombuffer(at.revision, dtype=np.uint16)[slot] = 0
+        targets = at.seq, at.timestamp_us, at.production_wh, at.consumption_wh, at.digest
+        for target, values in zip(targets, columns, strict=True):
+            as_numpy(target)[slot] = values
 
     def around(
         self, slot: int, seq: int, newest: int, oldest: int

@@ -20,6 +20,7 @@ from gridtokenx_pipelines.metering.registry import MeterRecord
 from gridtokenx_pipelines.metering.rows import Ints, Rows, as_numpy
 
 if TYPE_CHECKING:
+    from gridtokenx_pipelines.metering.bulk_close import Roster
     from gridtokenx_pipelines.metering.lanes import Senders
 
 SCHEMA = "gridtokenx/shard-state"
@@ -44,10 +45,7 @@ class Tally:
 
     def add(self, slot: int, seq: int) -> None:
         """Count one reading."""
-        missing = slot + 1 - len(self.readings)
-        if missing > 0:
-            for column in (self.readings, self.first_seq, self.last_seq):
-                column.frombytes(bytes(8 * missing))
+        self._grow(slot + 1)
         if not self.readings[slot]:
             self.first_seq[slot] = self.last_seq[slot] = seq
         elif seq < self.first_seq[slot]:
@@ -58,15 +56,23 @@ class Tally:
 
     def add_many(self, slots: int, slot: Ints, readings: Ints, seqs: tuple[Ints, Ints]) -> None:
         """Count readings of different slots at once, with their lowest and highest seq; `slots`: how many there are."""
-        missing = slots - len(self.readings)
-        if missing > 0:
-            for column in (self.readings, self.first_seq, self.last_seq):
-                column.frombytes(bytes(8 * missing))
+        self._grow(slots)
         counted, lowest, highest = as_numpy(self.readings), as_numpy(self.first_seq), as_numpy(self.last_seq)
         fresh = counted[slot] == 0
         lowest[slot] = np.where(fresh, seqs[0], np.minimum(lowest[slot], seqs[0]))
         highest[slot] = np.where(fresh, seqs[1], np.maximum(highest[slot], seqs[1]))
         counted[slot] += readings
+
+    def get_many(self, slots: int, slot: Ints) -> tuple[Ints, Ints, Ints]:
+        """`get` of several slots at once; `slots`: how many there are."""
+        self._grow(slots)
+        return as_numpy(self.readings)[slot], as_numpy(self.first_seq)[slot], as_numpy(self.last_seq)[slot]
+
+    def _grow(self, slots: int) -> None:
+        missing = slots - len(self.readings)
+        if missing > 0:
+            for column in (self.readings, self.first_seq, self.last_seq):
+                column.frombytes(bytes(8 * missing))
 
     def get(self, slot: int) -> tuple[int, int, int]:
         """(readings, lowest seq, highest seq) of a meter."""
@@ -82,7 +88,9 @@ class ShardState:
     (`start_*`): the meter's next net energy starts from them whatever is corrected later.
     """
 
-    senders: Senders | None = None  # a copy of what the registry says: not part of what is remembered
+    # copies of what the registry says: not part of what is remembered
+    senders: Senders | None = None
+    roster: Roster | None = None
 
     def __init__(self, partition: int, partitions: int) -> None:
         self.partition, self.partitions = partition, partitions
@@ -131,7 +139,7 @@ class ShardState:
         self.waiting[slot, epoch] = readings, first_seq, last_seq
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "senders"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("senders", "roster")}
 
     def to_bytes(self) -> bytes:
         """The state as the recovery store keeps it."""
