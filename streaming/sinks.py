@@ -22,6 +22,7 @@ from gridtokenx_pipelines.messaging.kafka import Sender
 from gridtokenx_pipelines.messaging.topics import MAX_MESSAGE_BYTES
 from gridtokenx_pipelines.metering.outputs import Accepted
 from gridtokenx_pipelines.metering.readings import Raw
+from gridtokenx_pipelines.store.postgres import upsert
 from gridtokenx_pipelines.store.progress import save_progress
 
 LOG = logging.getLogger(__name__)
@@ -89,32 +90,40 @@ def save_flow_progress(
     )
 
 
+LETTERS = {
+    "topic": pl.String,
+    "partition": pl.Int64,
+    "offset": pl.Int64,
+    "reason_code": pl.Int64,
+    "reason": pl.String,
+    "detail": pl.String,
+    "key": pl.Binary,
+    "value": pl.Binary,
+    "headers": pl.String,
+    "broker_us": pl.Int64,
+}
+
+
 def save_letters(connection: Connection, letters: Iterable[Letter]) -> None:
-    """Insert dead letters; one that is there is kept."""
+    """Insert dead letters in bulk, so that a stream of garbage costs no more than a good one; one there is kept."""
     rows = [
-        {
-            "topic": letter.topic,
-            "partition": letter.partition,
-            "offset": letter.raw.offset,
-            "code": letter.code,
-            "reason": letter.word,
-            "detail": letter.detail.replace("\0", ""),  # Postgres's text knows no NUL
-            "key": letter.raw.key,
-            "value": letter.raw.value,
-            "headers": json.dumps([[name, value.hex()] for name, value in letter.raw.headers]).replace("\\u0000", ""),
-            "broker": letter.raw.broker_us,
-        }
+        (
+            letter.topic,
+            letter.partition,
+            letter.raw.offset,
+            letter.code,
+            letter.word,
+            letter.detail.replace("\0", ""),  # Postgres's text knows no NUL
+            letter.raw.key,
+            letter.raw.value,
+            json.dumps([[name, value.hex()] for name, value in letter.raw.headers]).replace("\\u0000", ""),
+            letter.raw.broker_us,
+        )
         for letter in letters
     ]
     if rows:
-        connection.execute(
-            text(
-                'INSERT INTO dead_letters (topic, partition, "offset", reason_code, reason, detail, key, value, '
-                "headers, broker_us) VALUES (:topic, :partition, :offset, :code, :reason, :detail, :key, :value, "
-                "CAST(:headers AS JSONB), :broker) ON CONFLICT DO NOTHING"
-            ),
-            rows,
-        )
+        frame = pl.DataFrame(rows, schema=LETTERS, orient="row")
+        upsert(connection, "dead_letters", frame, ("topic", "partition", "offset"), update=False)
 
 
 def send_letter(sender: Sender, topic: str, letter: Letter) -> None:
