@@ -22,7 +22,9 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 LAZY_GROUPS = {
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
     "kafka": ("gridtokenx_pipelines.kafka_cli.commands", "kafka"),
+    "dead-letters": ("gridtokenx_pipelines.readings_cli.commands", "dead_letters"),
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
+    "portfolio": ("gridtokenx_pipelines.readings_cli.commands", "portfolio"),
     "readings": ("gridtokenx_pipelines.readings_cli.commands", "readings"),
 }
 

@@ -21,8 +21,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from gridtokenx_pipelines.messaging.kafka import Sender
 from gridtokenx_pipelines.messaging.topics import MAX_MESSAGE_BYTES
 from gridtokenx_pipelines.metering.outputs import Accepted
-from gridtokenx_pipelines.metering.readings import Raw
-from gridtokenx_pipelines.store.postgres import upsert
+from gridtokenx_pipelines.metering.readings import Raw, meter_named
+from gridtokenx_pipelines.store import dead_letters
 from gridtokenx_pipelines.store.progress import save_progress
 
 LOG = logging.getLogger(__name__)
@@ -90,20 +90,6 @@ def save_flow_progress(
     )
 
 
-LETTERS = {
-    "topic": pl.String,
-    "partition": pl.Int64,
-    "offset": pl.Int64,
-    "reason_code": pl.Int64,
-    "reason": pl.String,
-    "detail": pl.String,
-    "key": pl.Binary,
-    "value": pl.Binary,
-    "headers": pl.String,
-    "broker_us": pl.Int64,
-}
-
-
 def save_letters(connection: Connection, letters: Iterable[Letter]) -> None:
     """Insert dead letters in bulk, so that a stream of garbage costs no more than a good one; one there is kept."""
     rows = [
@@ -118,12 +104,12 @@ def save_letters(connection: Connection, letters: Iterable[Letter]) -> None:
             letter.raw.value,
             json.dumps([[name, value.hex()] for name, value in letter.raw.headers]).replace("\\u0000", ""),
             letter.raw.broker_us,
+            meter_named(letter.raw.value),
         )
         for letter in letters
     ]
     if rows:
-        frame = pl.DataFrame(rows, schema=LETTERS, orient="row")
-        upsert(connection, "dead_letters", frame, ("topic", "partition", "offset"), update=False)
+        dead_letters.save_letters(connection, rows)
 
 
 def send_letter(sender: Sender, topic: str, letter: Letter) -> None:

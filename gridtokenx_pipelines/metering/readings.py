@@ -122,7 +122,12 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return time_us(self.timestamp)
 
 
+class _Named(msgspec.Struct):
+    meter_id: MeterId | None = None
+
+
 Body = Reading | Block | Tick
+_NAMED = msgspec.json.Decoder(_Named)
 _READING, _BLOCK, _TICK = msgspec.json.Decoder(Reading), msgspec.json.Decoder(Block), msgspec.json.Decoder(Tick)
 
 
@@ -159,6 +164,14 @@ def _decoded(value: bytes, is_tick: bool) -> Body:
     if is_tick or (b'"gateway_id"' in value and b'"meter_id"' not in value):
         return _TICK.decode(value)
     return _BLOCK.decode(value) if b'"readings"' in value else _READING.decode(value)
+
+
+def meter_named(value: bytes) -> str | None:
+    """The meter that a record says it is of, however wrong the rest may be; None where it says none that could be."""
+    try:
+        return _NAMED.decode(value).meter_id
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
 
 
 def _check_block(block: Block) -> Block | Refusal:

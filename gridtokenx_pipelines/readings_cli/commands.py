@@ -88,3 +88,111 @@ def compact(days: tuple[str, ...], data_dir: Path) -> None:
     from gridtokenx_pipelines.readings_cli.verify import run_compact  # noqa: PLC0415
 
     sys.exit(run_compact(data_dir, days))
+
+
+BROKERS = click.option("--brokers", envvar="KAFKA_BOOTSTRAP_SERVERS", required=True, help="host:port[,host:port …]")
+TOPIC = click.option("--topic", type=click.Choice(["meter-readings", "orders"]), help="Default: both.")
+REASON = click.option("--reason", help="Word of a reason, as unknown_meter (docs/reference/reject-reasons.md).")
+METER = click.option("--meter", "meter_id", help="Meter that the record names.")
+
+
+class Place(click.ParamType):
+    """`topic/partition/offset`, as `list` shows it."""
+
+    name = "topic/partition/offset"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int, int]:
+        """Raises BadParameter with the form."""
+        topic, _, rest = str(value).partition("/")
+        partition, _, offset = rest.partition("/")
+        if not (topic and partition.isdecimal() and offset.isdecimal()):
+            self.fail(f"{value!r} is no place; write meter-readings/3/1042 as `dead-letters list` does")
+        return topic, int(partition), int(offset)
+
+
+@click.group("dead-letters", context_settings=CONTEXT)
+def dead_letters() -> None:
+    """Refused records: browse them, fix what they lacked, send them again."""
+
+
+@dead_letters.command("list")
+@TOPIC
+@REASON
+@METER
+@click.option("--waiting", is_flag=True, help="Only letters that were never sent again.")
+@click.option("--count", "count", is_flag=True, help="Only how many, by topic and reason.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="Most letters shown.")
+@DATA_DIR
+@DATABASE
+@JSON
+def list_letters(**options: object) -> None:
+    """Show dead letters in the order they came."""
+    from gridtokenx_pipelines.readings_cli.dead_letters import Asked, run_list  # noqa: PLC0415
+
+    sys.exit(run_list(Asked(**options)))  # type: ignore[arg-type]
+
+
+@dead_letters.command()
+@click.argument("place", type=Place())
+@DATA_DIR
+@DATABASE
+@JSON
+def show(**options: object) -> None:
+    """Show one letter whole: value, headers, reason, what would be needed."""
+    from gridtokenx_pipelines.readings_cli.dead_letters import Asked, run_show  # noqa: PLC0415
+
+    sys.exit(run_show(Asked(**options)))  # type: ignore[arg-type]
+
+
+@dead_letters.command()
+@click.option("--meter", "meter_id", required=True, help="Meter whose registry record was missing or wrong.")
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Its record as JSON (docs/reference/topics.md); default: as the table `meters` has it.",
+)
+@BROKERS
+@DATA_DIR
+@DATABASE
+def fix(**options: object) -> None:
+    """Publish a meter's record to meter-registry, e.g. one that was registered late.
+
+    What a meter signed can't be corrected, only what the flow knew of it. `replay` then sends its readings again.
+    """
+    from gridtokenx_pipelines.readings_cli.dead_letters import Asked, run_fix  # noqa: PLC0415
+
+    sys.exit(run_fix(Asked(**options)))  # type: ignore[arg-type]
+
+
+@dead_letters.command()
+@TOPIC
+@REASON
+@METER
+@click.option("--place", type=Place(), help="One letter.")
+@click.option("--all", "all_of_them", is_flag=True, help="Letters of every reason and meter.")
+@click.option("--again", is_flag=True, help="Also letters that were sent again before.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, send nothing.")
+@BROKERS
+@DATA_DIR
+@DATABASE
+def replay(**options: object) -> None:
+    """Send dead letters to their topic again, byte for byte: they go the same way as new records.
+
+    Those accepted before are then duplicates; those still wrong become dead letters anew.
+    """
+    from gridtokenx_pipelines.readings_cli.dead_letters import Asked, run_replay  # noqa: PLC0415
+
+    sys.exit(run_replay(Asked(**options)))  # type: ignore[arg-type]
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("wallet")
+@click.option("--history", default=8, show_default=True, type=click.IntRange(0, 10_000), help="Most settled epochs.")
+@DATA_DIR
+@DATABASE
+@JSON
+def portfolio(wallet: str, history: int, data_dir: Path, database_url: str | None, *, as_json: bool) -> None:
+    """A wallet's balances, open orders, production and history."""
+    from gridtokenx_pipelines.readings_cli.portfolio import run_portfolio  # noqa: PLC0415
+
+    sys.exit(run_portfolio(wallet, history, data_dir, database_url, as_json=as_json))

@@ -37,7 +37,7 @@ ALLOWED = {
     "stack": UNITS | ADAPTERS | {"config", "embedded_postgres"},
     "report": UNITS | DOMAIN,
     "market_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "settlement_service"},
-    "readings_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "market_cli"},
+    "readings_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack"},
     "quality": UNITS,
     "exporter": UNITS | {"store", "chain", "config", "observability"},
     "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config", "quality"},
@@ -79,6 +79,7 @@ KEPT_TO = {
     "sqlalchemy": {
         "exporter",
         "store",
+        "readings_cli",
         "chain",
         "settlement_service",
         "dagster_storage",
