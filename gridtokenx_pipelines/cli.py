@@ -26,6 +26,7 @@ LAZY_GROUPS = {
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
     "portfolio": ("gridtokenx_pipelines.readings_cli.commands", "portfolio"),
     "readings": ("gridtokenx_pipelines.readings_cli.commands", "readings"),
+    "simulate": ("gridtokenx_pipelines.simulation_cli.commands", "simulate"),
 }
 
 

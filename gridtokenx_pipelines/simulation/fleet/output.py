@@ -1,0 +1,273 @@
+"""The bytes that meters send: readings, one by one or in blocks, signed; ticks and registry records.
+
+Belongs here: columns to events. Does not belong here: what was measured (measure.py), the broker (simulation_cli/).
+A reading's JSON is the one of metering/readings.py; `quality` is there only where it says something, and is ignored by
+who doesn't know it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+from nacl.bindings import crypto_sign
+
+from gridtokenx_pipelines.metering.readings import (
+    Block,
+    BlockReading,
+    Reading,
+    Tick,
+    encode,
+    reading_message,
+    sign_tick,
+)
+from gridtokenx_pipelines.metering.registry import GatewayRecord, MeterRecord, encode_record, partition_of_zone
+from gridtokenx_pipelines.simulation.fleet.fleet import Fleet
+from gridtokenx_pipelines.simulation.fleet.measure import NO_POWER_FLOW, NOT_CONVERGED, Measured
+from gridtokenx_pipelines.simulation.fleet.meter_faults import Effect
+from gridtokenx_pipelines.simulation.keys import DemoKeys, address, public_bytes
+from gridtokenx_pipelines.simulation.messages import ORDERS_TOPIC, READINGS_TOPIC, REGISTRY_TOPIC, Event
+
+GATEWAY_ID = "simulator-1"
+SIGNING_CHUNK = 2_048
+MS = 1_000
+
+
+class FleetReading(Reading, frozen=True, kw_only=True, gc=False):
+    """A reading with its quality where that isn't good."""
+
+    quality: str | UnsetType = UNSET
+
+
+class FleetBlockReading(BlockReading, frozen=True, kw_only=True, gc=False):
+    """The same inside a block."""
+
+    quality: str | UnsetType = UNSET
+
+
+class Output:
+    """Sender of a fleet: holds unfinished blocks and what an outage keeps back."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        network_id: int,
+        partitions: int,
+        block: int,
+        sign: bool,
+        power_flow: bool,
+        threads: int = 2,
+    ) -> None:
+        """`block`: readings under one signature, 1: single readings. Without `sign` no keys are made."""
+        self._ids = [member.meter_id for member in fleet.members]
+        self._zones = [member.zone_id for member in fleet.members]
+        self._places = [partition_of_zone(zone, partitions) for zone in self._zones]
+        self._key = {zone: str(zone).encode() for zone in set(self._zones)}
+        self._network_id, self._partitions, self._block = network_id, partitions, block
+        self._prefix = reading_message(network_id, b"")
+        self._good = UNSET if power_flow else NO_POWER_FLOW
+        self._keys, self._sign = DemoKeys(fleet.seed), sign
+        self._secret: list[bytes] = []
+        self._public: list[bytes] = []
+        if sign:
+            for meter_id in self._ids:
+                key = self._keys.meter(meter_id)
+                self._public.append(public_bytes(key))
+                self._secret.append(key.encode() + self._public[-1])
+        self._pool = ThreadPoolExecutor(threads) if sign and threads > 1 else None
+        self._waiting: dict[int, list[FleetBlockReading]] = {}
+        self._held: dict[int, deque[Event]] = {}
+
+    def of_step(self, seq: int, end: int, measured: Measured, effect: Effect) -> list[Event]:
+        """Events of the readings at the end of a step (s since 1970), backlogs that end first."""
+        at_ms = end * MS
+        silent = effect.silent if effect.silent.any() else None
+        if self._block == 1:
+            places, values = self._singles(seq, end, measured, silent)
+            kind = b"reading"
+        else:
+            places, values = self._blocks(seq, end, measured, silent)
+            kind = b"block"
+        events = self._events(places, values, kind, at_ms)
+        if not self._held and not effect.held.any():
+            return events
+        return self._through_outage(places, events, effect, at_ms)
+
+    def flush(self, end: int) -> list[Event]:
+        """What is left at the end of a run: unfinished blocks and backlogs."""
+        places = sorted(self._waiting)
+        events = self._events(places, [self._document(place) for place in places], b"block", end * MS)
+        held = [event for place in sorted(self._held) for event in self._held[place]]
+        self._held.clear()
+        return [msgspec.structs.replace(event, timestamp_ms=end * MS) for event in held] + events
+
+    def ticks(self, seconds: Iterable[int]) -> Iterator[Event]:
+        """The gateway's tick at each instant on every partition of both topics, one signature for all."""
+        gateway = self._keys.gateway()
+        for second in seconds:
+            value = encode(Tick(gateway_id=GATEWAY_ID, timestamp=second * 1_000_000))
+            headers = tuple(sign_tick(value, self._network_id, gateway))
+            for topic in (READINGS_TOPIC, ORDERS_TOPIC):
+                for partition in range(self._partitions):
+                    yield Event(topic, partition, None, value, headers, second * MS)
+
+    def _rows(self, measured: Measured) -> Iterator[tuple[object, ...]]:
+        socs = measured.battery_soc
+        rounded = [None if np.isnan(soc) else soc for soc in np.round(socs, 1).tolist()]
+        return zip(
+            range(len(self._ids)),
+            measured.production_wh.tolist(),
+            measured.consumption_wh.tolist(),
+            measured.voltage_v.tolist(),
+            measured.current_a.tolist(),
+            measured.power_factor.tolist(),
+            rounded,
+            measured.skew_us.tolist(),
+            measured.solved.tolist(),
+            strict=True,
+        )
+
+    def _singles(self, seq: int, end: int, measured: Measured, silent: object) -> tuple[list[int], list[bytes]]:
+        places, values = [], []
+        encoder, time_us, good, hz = msgspec.json.Encoder().encode, end * 1_000_000, self._good, measured.frequency_hz
+        ids, zones, quiet = self._ids, self._zones, None if silent is None else silent.tolist()  # type: ignore[attr-defined]
+        for place, production, consumption, volt, ampere, factor, soc, skew, solved in self._rows(measured):
+            if quiet is not None and quiet[place]:  # type: ignore[index]
+                continue
+            places.append(place)
+            values.append(
+                encoder(
+                    FleetReading(
+                        meter_id=ids[place],  # type: ignore[index]
+                        zone_id=zones[place],  # type: ignore[index]
+                        seq=seq,
+                        timestamp=time_us + skew,  # type: ignore[operator]
+                        production_wh=production,  # type: ignore[arg-type]
+                        consumption_wh=consumption,  # type: ignore[arg-type]
+                        voltage_v=volt,  # type: ignore[arg-type]
+                        current_a=ampere,  # type: ignore[arg-type]
+                        power_factor=factor,  # type: ignore[arg-type]
+                        frequency_hz=hz if solved else 0.0,
+                        battery_soc=soc,  # type: ignore[arg-type]
+                        quality=good if solved else NOT_CONVERGED,
+                    )
+                )
+            )
+        return places, values  # type: ignore[return-value]
+
+    def _blocks(self, seq: int, end: int, measured: Measured, silent: object) -> tuple[list[int], list[bytes]]:
+        full = []
+        time_us, good, hz = end * 1_000_000, self._good, measured.frequency_hz
+        quiet = None if silent is None else silent.tolist()  # type: ignore[attr-defined]
+        for place, production, consumption, volt, ampere, factor, soc, skew, solved in self._rows(measured):
+            if quiet is not None and quiet[place]:  # type: ignore[index]
+                continue
+            waiting = self._waiting.setdefault(place, [])  # type: ignore[arg-type]
+            waiting.append(
+                FleetBlockReading(
+                    seq=seq,
+                    timestamp=time_us + skew,  # type: ignore[operator]
+                    production_wh=production,  # type: ignore[arg-type]
+                    consumption_wh=consumption,  # type: ignore[arg-type]
+                    voltage_v=volt,  # type: ignore[arg-type]
+                    current_a=ampere,  # type: ignore[arg-type]
+                    power_factor=factor,  # type: ignore[arg-type]
+                    frequency_hz=hz if solved else 0.0,
+                    battery_soc=soc,  # type: ignore[arg-type]
+                    quality=good if solved else NOT_CONVERGED,
+                )
+            )
+            if len(waiting) >= self._block or seq % self._block == 0:
+                full.append(place)
+        return full, [self._document(place) for place in full]  # type: ignore[arg-type, return-value]
+
+    def _document(self, place: int) -> bytes:
+        readings = tuple(self._waiting.pop(place))
+        return encode(Block(meter_id=self._ids[place], zone_id=self._zones[place], readings=readings))
+
+    def _events(self, places: list[int], values: list[bytes], kind: bytes, at_ms: int) -> list[Event]:
+        partitions, key, zones = self._places, self._key, self._zones
+        header = ("kind", kind)
+        if not self._sign:
+            return [
+                Event(READINGS_TOPIC, partitions[place], key[zones[place]], value, (header,), at_ms)
+                for place, value in zip(places, values, strict=True)
+            ]
+        public = self._public
+        return [
+            Event(
+                READINGS_TOPIC,
+                partitions[place],
+                key[zones[place]],
+                value,
+                (header, ("sig", signature), ("pub", public[place])),
+                at_ms,
+            )
+            for place, value, signature in zip(places, values, self._signatures(places, values), strict=True)
+        ]
+
+    def _signatures(self, places: list[int], values: list[bytes]) -> Iterable[bytes]:
+        if self._pool is None or len(values) < SIGNING_CHUNK:
+            return self._signed(places, values)
+        chunks = range(0, len(values), SIGNING_CHUNK)
+        return chain.from_iterable(
+            self._pool.map(
+                self._signed,
+                (places[at : at + SIGNING_CHUNK] for at in chunks),
+                (values[at : at + SIGNING_CHUNK] for at in chunks),
+            )
+        )
+
+    def _signed(self, places: list[int], values: list[bytes]) -> list[bytes]:
+        prefix, secret = self._prefix, self._secret
+        # libsodium lets go of the interpreter while it signs, so threads help
+        return [crypto_sign(prefix + value, secret[place])[:64] for place, value in zip(places, values, strict=True)]
+
+    def _through_outage(self, places: list[int], events: list[Event], effect: Effect, at_ms: int) -> list[Event]:
+        held = effect.held
+        back = [place for place in sorted(self._held) if not held[place]]
+        sent = [msgspec.structs.replace(event, timestamp_ms=at_ms) for place in back for event in self._held.pop(place)]
+        for place, event in zip(places, events, strict=True):
+            if held[place]:
+                self._held.setdefault(place, deque()).append(event)
+            else:
+                sent.append(event)
+        return sent
+
+    @property
+    def backlog(self) -> int:
+        """Records that an outage keeps back now."""
+        return sum(map(len, self._held.values()))
+
+
+def registry(
+    fleet: Fleet, ratings_w: Iterable[int], first_epoch: int, start: int, baselines: Iterable[tuple[int, int]]
+) -> Iterator[Event]:
+    """Records for `meter-registry`: the simulator's gateway, then every meter with its registers at the start."""
+    keys = DemoKeys(fleet.seed)
+    gateway = GatewayRecord(
+        gateway_id=GATEWAY_ID, key=public_bytes(keys.gateway()), effective_epoch=max(first_epoch - 1, 0)
+    )
+    yield Event(REGISTRY_TOPIC, 0, GATEWAY_ID.encode(), encode_record(gateway), (), start * MS)
+    for member, rating, (production, consumption) in zip(fleet.members, ratings_w, baselines, strict=True):
+        record = MeterRecord(
+            meter_id=member.meter_id,
+            wallet=address(keys.wallet(f"owner/{member.meter_id}")),
+            zone_id=member.zone_id,
+            meter_type=member.template.meter_type,
+            rating_w=rating,
+            device_key=public_bytes(keys.meter(member.meter_id)),
+            effective_epoch=first_epoch,
+            first_epoch=first_epoch,
+            baseline_production_wh=production,
+            baseline_consumption_wh=consumption,
+            baseline_seq=0,
+            baseline_timestamp_us=start * 1_000_000,
+        )
+        yield Event(REGISTRY_TOPIC, 0, member.meter_id.encode(), encode_record(record), (), start * MS)
