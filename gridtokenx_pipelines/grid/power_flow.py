@@ -21,7 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gridtokenx_pipelines.grid.admittance import ABSENT, Branches, Complexes, Floats, Ints, Matrices, build
-from gridtokenx_pipelines.grid.errors import NotConvergedError, PowersError, UnknownBusError
+from gridtokenx_pipelines.grid.errors import (
+    IslandWithoutSlackError,
+    NotConvergedError,
+    PowersError,
+    UnknownBusError,
+    UnsupportedNetworkError,
+)
 from gridtokenx_pipelines.grid.solvers import MAX_ITERATIONS, Solve, choose, solver
 from gridtokenx_pipelines.grid.validation import require_supplied, validate
 
@@ -73,7 +79,7 @@ class PreparedNetwork:
         IslandWithoutSlackError, UnknownBusError, UnsupportedNetworkError.
         """
         validate(net, own_injections=own_injections)
-        self._net = copy.deepcopy(net)
+        self._net: pandapowerNet | None = copy.deepcopy(net)
         if not own_injections:
             for table in ("load", "sgen", "storage", "ward", "asymmetric_load", "asymmetric_sgen", "motor"):
                 self._net[table] = self._net[table].iloc[:0]
@@ -81,6 +87,33 @@ class PreparedNetwork:
         self._by_taps: dict[tuple[int, ...], tuple[Matrices, Solve]] = {}
         self.default_taps = self._taps_of(self._net)
         base, _ = self._prepared(self.default_taps)
+        self._place(base, meter_buses)
+        unsupplied = self.bus_ids[base.bus_place == ABSENT]
+        require_supplied(net, unsupplied.tolist(), meter_buses=self.meter_buses.tolist())
+
+    @classmethod
+    def from_matrices(cls, matrices: Matrices, meter_buses: Sequence[int]) -> PreparedNetwork:
+        """Of matrices that were built and validated before (case.py), at the taps they were built with.
+
+        Raises UnsupportedNetworkError without lightsim2grid: the other backends need pandapower's own form.
+        """
+        if choose("auto") != "lightsim2grid":
+            raise UnsupportedNetworkError("a stored network needs lightsim2grid, which isn't installed; install it")
+        made = cls.__new__(cls)
+        made._net, made.backend, made.default_taps = None, "lightsim2grid", ()
+        made._by_taps = {(): (matrices, solver("lightsim2grid", matrices.system))}
+        made._place(matrices, meter_buses)
+        if (made._meter_place == ABSENT).any():
+            dead = made.meter_buses[made._meter_place == ABSENT].tolist()
+            raise IslandWithoutSlackError(f"meter bus {dead[0]} is without supply; connect it to an external grid")
+        return made
+
+    @property
+    def matrices(self) -> Matrices:
+        """The matrices at the default taps."""
+        return self._prepared(self.default_taps)[0]
+
+    def _place(self, base: Matrices, meter_buses: Sequence[int]) -> None:
         self.bus_ids = base.bus_ids
         self.line_ids = base.lines.ids
         self.trafo_ids = np.concatenate([base.trafos.ids, base.trafo3w.ids])
@@ -89,8 +122,6 @@ class PreparedNetwork:
         unknown = [bus for bus in self.meter_buses.tolist() if bus not in position]
         if unknown:
             raise UnknownBusError(f"meter bus was {unknown[0]}, must be a bus of the network; register it on one")
-        unsupplied = self.bus_ids[base.bus_place == ABSENT]
-        require_supplied(net, unsupplied.tolist(), meter_buses=self.meter_buses.tolist())
         self._meter_place = np.array([base.bus_place[position[bus]] for bus in self.meter_buses.tolist()], np.int64)
 
     @property
@@ -140,6 +171,10 @@ class PreparedNetwork:
 
     def _prepared(self, taps: tuple[int, ...]) -> tuple[Matrices, Solve]:
         if taps not in self._by_taps:
+            if self._net is None:
+                raise UnsupportedNetworkError(
+                    "taps of a stored network are fixed; prepare it from pandapower's network"
+                )
             self._net.trafo["tap_pos"] = np.array(taps, np.float64)
             matrices = build(self._net)
             solve = solver(self.backend, matrices.system)
