@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mechanism: str
     rules_path: Path
     network_path: Path
+    grid_path: Path
     authority_wallet_path: Path
     influxdb_url: str
     influxdb_token: str
@@ -79,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             mechanism=mechanism_from_env(env),
             rules_path=_absolute(env, "GRIDTOKENX_RULES_PATH", data_dir / "rules.json"),
             network_path=_absolute(env, "GRIDTOKENX_ZONES_PATH", data_dir / "zones.json"),
+            grid_path=_grid_path(env, data_dir),
             authority_wallet_path=_absolute(env, "AUTHORITY_WALLET_PATH", keys_dir / "authority.json"),
             influxdb_url=env.get("INFLUXDB_URL", ""),
             influxdb_token=env.get("INFLUXDB_TOKEN", ""),
@@ -102,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "GRIDTOKENX_MECHANISM": self.mechanism,
             "GRIDTOKENX_RULES_PATH": str(self.rules_path),
             "GRIDTOKENX_ZONES_PATH": str(self.network_path),
+            "GRIDTOKENX_GRID_PATH": str(self.grid_path),
             "AUTHORITY_WALLET_PATH": str(self.authority_wallet_path),
             "INFLUXDB_URL": self.influxdb_url,
             "INFLUXDB_TOKEN": self.influxdb_token,
@@ -136,6 +139,17 @@ def kafka_from_env(env: Mapping[str, str] | None = None) -> tuple[str, dict[str,
 def mechanism_from_env(env: Mapping[str, str] | None = None) -> str:
     """The clearing mechanism that the environment names; raises ConfigError for one that can't be settled."""
     return _one_of(os.environ if env is None else env, "GRIDTOKENX_MECHANISM", "zonal", MECHANISMS)
+
+
+def _grid_path(env: Mapping[str, str], data_dir: Path) -> Path:
+    """The grid case: without one the network file's capacities hold, but one that is named must be there."""
+    default = data_dir / "grid.npz"
+    path = _absolute(env, "GRIDTOKENX_GRID_PATH", default)
+    if path != default and not path.is_file():
+        raise ConfigError(
+            "GRIDTOKENX_GRID_PATH", str(path), "a grid case", "make one with gridtokenx grid prepare, or unset it"
+        )
+    return path
 
 
 def _required(env: Mapping[str, str], name: str, bound: str) -> str:

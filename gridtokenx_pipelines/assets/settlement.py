@@ -1,4 +1,4 @@
-"""The settlement spine, one partition an epoch: net energy, order book, clearing, instructions, receipts, statement.
+"""The settlement spine, one partition an epoch: net energy, grid limits, book, clearing, instructions to statement.
 
 Belongs here: the assets as Dagster sees them (keys, order, words for people). Does not belong here: any computing or
 I/O, which is `settlement_service`, one file per stage; docs/decisions/0004-epoch-ranges.md says why the book and the
@@ -16,13 +16,22 @@ from gridtokenx_pipelines.assets.render import check_results, show
 from gridtokenx_pipelines.assets.tables import check_words, column_metadata
 from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
 from gridtokenx_pipelines.resources import Settlement
-from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, movements, receipts, statements
+from gridtokenx_pipelines.settlement_service import (
+    clearing,
+    energy,
+    instructions,
+    movements,
+    network,
+    receipts,
+    statements,
+)
 from gridtokenx_pipelines.settlement_service.inspections import clearing as clearing_inspection
 from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 
 SPINE = (
     "net_energy",
+    "grid_limits",
     "order_book",
     "clearing_results",
     "mint_instructions",
@@ -65,12 +74,23 @@ def net_energy(context: dg.AssetExecutionContext, settlement: Settlement) -> Non
     show(context, "net_energy", energy.collect(settlement.services, epochs_of(context.partition_keys)))
 
 
+@dg.asset(
+    **COMMON,
+    **_traits("network", "lightsim2grid", "postgres"),
+    deps=["net_energy"],
+    description="What each link can carry both ways and loses, by AC power flow on the state of the epoch before.",
+)
+def grid_limits(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
+    """Compute and store the limits that the epochs are cleared under."""
+    show(context, "grid_limits", network.compute(settlement.services, epochs_of(context.partition_keys)))
+
+
 @dg.multi_asset(
     name="clear_in_order",
     specs=[
         dg.AssetSpec(
             "order_book",
-            deps=["net_energy"],
+            deps=["net_energy", "grid_limits"],
             metadata=column_metadata("order_book", ["net_energy"]),
             description="Admitted orders and mandates in priority order, each cut to what its owner's balance covers.",
             **_traits("market", "polars", "postgres", "parquet"),
@@ -144,4 +164,4 @@ def epoch_statement(context: dg.AssetExecutionContext, settlement: Settlement) -
     show(context, "epoch_statement", statements.write(settlement.services, epochs_of(context.partition_keys)))
 
 
-ASSETS = (net_energy, clear_in_order, mint_instructions, settlement_receipts, epoch_statement)
+ASSETS = (net_energy, grid_limits, clear_in_order, mint_instructions, settlement_receipts, epoch_statement)

@@ -14,7 +14,8 @@ from gridtokenx_pipelines.assets.settlement import blocking_checks
 from gridtokenx_pipelines.partitions import epochs_of
 from gridtokenx_pipelines.quality.catalogue import CONTRACT
 from gridtokenx_pipelines.resources import Settlement
-from gridtokenx_pipelines.settlement_service import energy, instructions, quality, receipts
+from gridtokenx_pipelines.settlement_service import energy, instructions, network, quality, receipts
+from gridtokenx_pipelines.settlement_service.inspections import grid_limits as limits_inspection
 from gridtokenx_pipelines.settlement_service.inspections import instructions as instructions_inspection
 from gridtokenx_pipelines.settlement_service.inspections import net_energy as energy_inspection
 from gridtokenx_pipelines.settlement_service.inspections import receipts as receipts_inspection
@@ -29,6 +30,13 @@ def net_energy_checks(context: dg.AssetCheckExecutionContext, settlement: Settle
         *quality.inspect_contracts(settlement.services, "net_energy", epochs),
     ]
     yield from check_results("net_energy", [*energy_inspection.CHECKS, CONTRACT], found)
+
+
+@dg.multi_asset_check(specs=blocking_checks("grid_limits", limits_inspection.CHECKS))
+def grid_limits_checks(context: dg.AssetCheckExecutionContext, settlement: Settlement) -> Iterator[dg.AssetCheckResult]:
+    """Before anything is cleared over them: the state has a power flow, no capacity is negative."""
+    found = network.inspect_epochs(settlement.services, epochs_of(context.partition_keys))
+    yield from check_results("grid_limits", limits_inspection.CHECKS, found)
 
 
 @dg.multi_asset_check(specs=blocking_checks("mint_instructions", instructions_inspection.CHECKS))
@@ -49,4 +57,4 @@ def settlement_receipts_checks(
     yield from check_results("settlement_receipts", receipts_inspection.CHECKS, found)
 
 
-CHECKS = (net_energy_checks, mint_instructions_checks, settlement_receipts_checks)
+CHECKS = (net_energy_checks, grid_limits_checks, mint_instructions_checks, settlement_receipts_checks)

@@ -31,6 +31,7 @@ from gridtokenx_pipelines.chain.signer import KeypairSigner, write_keypair_file
 from gridtokenx_pipelines.chain.state import read_mandates
 from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.epochs import start_us
+from gridtokenx_pipelines.grid.case import save as save_case
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.simulation import neighbourhood as homes
 from gridtokenx_pipelines.simulation.keys import BRIDGE_THRESHOLD, ORACLE_THRESHOLD
@@ -40,13 +41,14 @@ from gridtokenx_pipelines.simulation.neighbourhood import (
     Household,
     Neighbourhood,
 )
+from gridtokenx_pipelines.simulation.network_case import case_of_neighbourhood
 from gridtokenx_pipelines.store import deposits, participants
 
 FUNDING_REFERENCE = "demo/market-funding"
 
 
 def write_files(settings: Settings, neighbourhood: Neighbourhood) -> None:
-    """Key files of the services, and the market's rules and zones, where the settings say."""
+    """Key files of the services, the market's rules and zones, and the grid case, where the settings say."""
     keys = neighbourhood.keys
     settings.keys_dir.mkdir(parents=True, exist_ok=True)
     settings.keys_dir.chmod(0o700)
@@ -56,6 +58,7 @@ def write_files(settings: Settings, neighbourhood: Neighbourhood) -> None:
         write_keypair_file(settings.keys_dir / f"oracle-{number}.json", oracle.encode())
     _write(settings.rules_path, msgspec.json.format(msgspec.json.encode(Rules(network_id=settings.network_id))))
     _write(settings.network_path, msgspec.json.format(msgspec.json.encode(neighbourhood.network)))
+    save_case(case_of_neighbourhood(neighbourhood, settings.data_dir / "cache"), settings.grid_path)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -79,6 +79,7 @@ NOTES: Final[dict[tuple[str, str], Note]] = {
             "money_balances_to_the_uthb": "Costs, proceeds, fees, wheeling and rent balance to the µTHB.",
             "nobody_worse_than_the_limit": "After charges nobody paid more, or received less, than the limit.",
             "price_in_band_or_halted": "Prices lie in the band, or the epoch is halted.",
+            "feasible_in_ac_power_flow": "The network carries what was cleared: voltages ±10 %, loadings to 100 %.",
             "equals_independent_recomputation": "Charges of a sample equal an independent recomputation.",
             CONTRACT: "Columns, types, ranges and key are as the tables' contracts say.",
         },
@@ -90,6 +91,15 @@ NOTES: Final[dict[tuple[str, str], Note]] = {
         {
             PRICE_HISTORY: "Each zone's price lies near its usual at that time of day.",
             VOLUME_HISTORY: "The volume lies near its usual at that time of day.",
+        },
+    ),
+    **_notes(
+        "grid_limits",
+        "team:network",
+        "grid_limits",
+        {
+            "power_flow_converged": "The state of the epoch before has an AC power flow.",
+            "capacities_not_negative": "Every link has a capacity of 0 or more both ways, and a loss below 100 %.",
         },
     ),
     **_notes(

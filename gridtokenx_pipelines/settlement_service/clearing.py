@@ -20,20 +20,23 @@ from sqlalchemy import Connection
 
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.market.book import Book, build_book
-from gridtokenx_pipelines.market.clearing import ClearingResult, clear
+from gridtokenx_pipelines.market.clearing import ClearingResult
 from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
 from gridtokenx_pipelines.market.roots import book_rows, merkle_root, result_rows
+from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.settlement.ledger import book_initial, book_late
-from gridtokenx_pipelines.settlement_service import frozen, movements
+from gridtokenx_pipelines.settlement_service import feasible, frozen, movements
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import clearing as result_inspection
 from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
+from gridtokenx_pipelines.settlement_service.network import network_of
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.reports_of_clearing import report_of_book, report_of_result
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audit, energy, ledger, orders, participants
 from gridtokenx_pipelines.store import clearing as store
+from gridtokenx_pipelines.store import grid as grid_store
 from gridtokenx_pipelines.store.epochs import first_epoch, statuses
 from gridtokenx_pipelines.store.movements import is_continuous
 
@@ -73,9 +76,9 @@ def clear_epochs(services: Services, epochs: Sequence[int]) -> Outcome:
     return outcome
 
 
-def fingerprint(services: Services) -> str:
-    """What an epoch was cleared under: rules, network and mechanism, as one short hash."""
-    under = (services.rules, services.network, services.mechanism)
+def fingerprint(services: Services, network: Network) -> str:
+    """What an epoch was cleared under: rules, its own network and mechanism, as one short hash."""
+    under = (services.rules, network, services.mechanism)
     return sha256(msgspec.json.encode(under, order="deterministic")).hexdigest()[:16]
 
 
@@ -87,6 +90,7 @@ class _Inputs(NamedTuple):
     epoch: int
     rows: pl.DataFrame
     state: ledger.State
+    network: Network
 
 
 def _clear(services: Services, connection: Connection, epoch: int, outcome: Outcome) -> bool:
@@ -101,12 +105,13 @@ def _clear(services: Services, connection: Connection, epoch: int, outcome: Outc
             f"epoch was {key_of(epoch)}, but {key_of(epoch - 1)} has not cleared, and balances tie epochs together; "
             "run settle_epoch for the range from the first unsettled epoch"
         )
-    inputs = _Inputs(services, connection, epoch, energy.on_time(connection, epoch), state)
+    network = network_of(services, connection, epoch)
+    inputs = _Inputs(services, connection, epoch, energy.on_time(connection, epoch), state, network)
     return _clear_fresh(inputs, outcome)
 
 
 def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
-    services, connection, epoch, rows, state = inputs
+    services, connection, epoch, rows, state, network = inputs
     network_id, mechanism = services.rules.network_id, services.mechanism
     cover = movements.cover(connection, state.balances, epoch)
     placed, mandates = orders.orders_of(connection, epoch), participants.mandates_as_of(connection, epoch)
@@ -119,7 +124,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         rows,
         cover,
         services.rules,
-        services.network,
+        network,
         epoch,
     )
     stored = frozen.freeze_book(services.parquet, epoch, built, cover)
@@ -131,7 +136,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
             net_energy=rows,
             balances=cover,
             rules=services.rules,
-            network=services.network,
+            network=network,
             stored=stored,
             root=book_root,
         )
@@ -144,11 +149,14 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         zone.zone_id: store.priced_history(connection, zone.zone_id, epoch, PRICED_EPOCHS)[::-1]
         for zone in services.network.zones
     }
-    result = clear(built.frame, services.network, services.rules, mechanism, history=history)
+    market = feasible.Market(rules=services.rules, mechanism=mechanism, history=history)
+    found = feasible.clear_feasibly(services.grid, built.frame, rows, network, market)
+    result, network = found.result, found.network
     frozen.freeze_result(services.parquet, epoch, result)
     outcome.result_verdicts.extend(
-        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules, network=services.network)
+        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules, network=network)
     )
+    outcome.result_verdicts.append(result_inspection.feasible(epoch, (), found.repairs, checked=found.checked))
     if failed(outcome.result_verdicts):
         return False
     row = store.EpochRow(
@@ -164,16 +172,18 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         link_wheeling_uthb=result.link_wheeling_uthb,
         rent_uthb=result.rent_uthb,
         welfare_uthb=result.welfare_uthb,
-        fingerprint=fingerprint(services),
+        fingerprint=fingerprint(services, network),
         cleared_at=datetime.now(UTC),
     )
     _commit(inputs, row, built, result)
+    if found.repairs:
+        _keep_repairs(connection, epoch, found)
     outcome.results.append(report_of_result(row, result, changed=True))
     return True
 
 
 def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingResult) -> None:
-    services, connection, epoch, rows, state = inputs
+    services, connection, epoch, rows, state, _ = inputs
     frames = store.ClearingFrames(
         fills=result.fills, order_matches=result.matches, zone_results=result.zones, flows=result.flows
     )
@@ -223,27 +233,44 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
     )
 
 
+def _keep_repairs(connection: Connection, epoch: int, found: feasible.Feasible) -> None:
+    """What the epoch was cleared over in the end: the audit clears with it."""
+    cleared = {link.link_id: (link.capacity_forward_wh, link.capacity_backward_wh) for link in found.network.links}
+    grid_store.save_cleared(connection, epoch, cleared, found.repairs)
+    audit.append(
+        connection,
+        at=datetime.now(UTC),
+        who="settlement",
+        what="epoch_repaired",
+        detail={"epoch": epoch, "repairs": list(found.repairs), "cleared_wh": {str(k): v for k, v in cleared.items()}},
+    )
+
+
 def _judge_again(services: Services, connection: Connection, epoch: int, outcome: Outcome) -> None:
     """What was committed is judged from its frozen frames and left alone."""
     row = store.read_epoch(connection, epoch)
     if row is None or row.book_root is None:
         raise ValueError(f"epoch {key_of(epoch)} is cleared but has no root; restore market_epochs from the backup")
+    network, rows = network_of(services, connection, epoch), energy.on_time(connection, epoch)
     built, balances = frozen.book_of(services.parquet, epoch)
     result = frozen.result_of(services.parquet, epoch, row, store.read_clearing(connection, epoch))
     outcome.book_verdicts.extend(
         book_inspection.inspect(
             built.frame,
             epoch=epoch,
-            net_energy=energy.on_time(connection, epoch),
+            net_energy=rows,
             balances=balances,
             rules=services.rules,
-            network=services.network,
+            network=network,
             stored=built.frame,
             root=row.book_root,
         )
     )
     outcome.result_verdicts.extend(
-        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules, network=services.network)
+        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules, network=network)
     )
+    broken = feasible.broken_by(services.grid, result, rows)
+    checked = services.grid is not None
+    outcome.result_verdicts.append(result_inspection.feasible(epoch, broken, (), checked=checked))
     outcome.books.append(report_of_book(epoch, built, row.book_root, changed=False))
     outcome.results.append(report_of_result(row, result, changed=False))

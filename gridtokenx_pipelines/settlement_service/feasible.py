@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from gridtokenx_pipelines.grid.case import GridCase
-from gridtokenx_pipelines.grid.feasibility import Flow, MeterNet, check, repair, schedule_of
+from gridtokenx_pipelines.grid.feasibility import Flow, MeterNet, Schedule, check, repair, schedule_of
 from gridtokenx_pipelines.market.clearing import ClearingResult, clear, halted_result
 from gridtokenx_pipelines.market.rules import Network, Rules
 
@@ -51,18 +51,12 @@ def clear_feasibly(
     found = _clear(book, network, market)
     if case is None:
         return Feasible(result=found, network=network, checked=False)
-    meters = [
-        MeterNet(meter_id=meter, wallet=wallet, net_wh=net)
-        for meter, wallet, net in net_energy.filter(~pl.col("missing"))
-        .select("meter_id", "wallet", "net_wh")
-        .sort("meter_id")
-        .iter_rows()
-    ]
+    meters = _meters(net_energy)
     repairs: list[str] = []
     for attempt in range(MOST_REPAIRS + 1):
         if found.halted or not found.volume_wh:
             return Feasible(result=found, network=network, repairs=tuple(repairs))
-        schedule = schedule_of(case, dict(found.traded.select("wallet", "traded_wh").iter_rows()), meters)
+        schedule = _schedule(case, found, meters)
         broken = check(case, schedule)
         if not broken:
             return Feasible(result=found, network=network, repairs=tuple(repairs))
@@ -79,6 +73,22 @@ def clear_feasibly(
         network = _cut(network, found, cut)
         found = _clear(book, network, market)
     raise AssertionError("the loop returns on its last attempt")
+
+
+def broken_by(case: GridCase | None, result: ClearingResult, net_energy: pl.DataFrame) -> tuple[str, ...]:
+    """Bounds that a committed result breaks in an AC flow, in words; none without a case."""
+    if case is None or not result.volume_wh:
+        return ()
+    return tuple(each.words() for each in check(case, _schedule(case, result, _meters(net_energy))))
+
+
+def _meters(net_energy: pl.DataFrame) -> list[MeterNet]:
+    present = net_energy.filter(~pl.col("missing")).select("meter_id", "wallet", "net_wh").sort("meter_id")
+    return [MeterNet(meter_id=meter, wallet=wallet, net_wh=net) for meter, wallet, net in present.iter_rows()]
+
+
+def _schedule(case: GridCase, result: ClearingResult, meters: Sequence[MeterNet]) -> Schedule:
+    return schedule_of(case, dict(result.traded.select("wallet", "traded_wh").iter_rows()), meters)
 
 
 def _clear(book: pl.DataFrame, network: Network, market: Market) -> ClearingResult:

@@ -17,6 +17,9 @@ from sqlalchemy import Engine
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.signer import FileSigner, Signer
 from gridtokenx_pipelines.config import ConfigError, Settings
+from gridtokenx_pipelines.grid.case import GridCase
+from gridtokenx_pipelines.grid.case import load as load_case
+from gridtokenx_pipelines.grid.errors import NetworkError
 from gridtokenx_pipelines.market.rules import Network, Rules
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine as make_engine
@@ -27,7 +30,10 @@ Data = TypeVar("Data", Rules, Network)
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The surroundings of a stage. `oracles` are the keys this process attests with, in the order of their files."""
+    """The surroundings of a stage. `oracles` are the keys this process attests with, in the order of their files.
+
+    `grid` None: no grid case, so the network file's own capacities hold and no result is checked by power flow.
+    """
 
     engine: Engine
     parquet: ParquetStore
@@ -38,6 +44,7 @@ class Services:
     authority: Signer
     relayer: Signer
     oracles: tuple[Signer, ...]
+    grid: GridCase | None = None
 
 
 @contextmanager
@@ -66,6 +73,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
             authority=FileSigner(settings.authority_wallet_path),
             relayer=FileSigner(settings.keys_dir / RELAYER_KEY),
             oracles=tuple(map(FileSigner, oracle_files)),
+            grid=read_case(settings.grid_path),
         )
     finally:
         client.close()
@@ -80,3 +88,13 @@ def read_data(path: Path, kind: type[Data], setting: str) -> Data:
         raise ConfigError(setting, str(path), "a readable JSON file", f"write one ({error.strerror})") from error
     except msgspec.DecodeError as error:
         raise ConfigError(setting, str(path), f"a {kind.__name__} in JSON", f"correct it: {error}") from error
+
+
+def read_case(path: Path) -> GridCase | None:
+    """The grid case of a file, None where there is none. Raises ConfigError for a file that isn't one."""
+    if not path.is_file():
+        return None
+    try:
+        return load_case(path)
+    except NetworkError as error:
+        raise ConfigError("GRIDTOKENX_GRID_PATH", str(path), "a grid case", str(error)) from error

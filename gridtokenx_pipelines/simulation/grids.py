@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,13 +109,23 @@ def _grid(code: str, arrays: dict[str, NDArray[Any]]) -> Grid:
     )
 
 
-def _extract(code: str) -> dict[str, NDArray[Any]]:
+@lru_cache(maxsize=1)
+def simbench_network(code: str) -> Any:
+    """The pandapower network of a SimBench code; its profiles come along. Not to be changed by the caller."""
     with warnings.catch_warnings():
         # SimBench's converter triggers pandas and pandapower deprecations that say nothing about the data
         warnings.simplefilter("ignore")
         import simbench  # noqa: PLC0415 - pulls in pandapower: seconds that a cached run does not pay
 
-        net = simbench.get_simbench_net(code)
+        return simbench.get_simbench_net(code)
+
+
+def _extract(code: str) -> dict[str, NDArray[Any]]:
+    net = simbench_network(code)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import simbench  # noqa: PLC0415 - see simbench_network
+
         powers = simbench.get_absolute_values(net, profiles_instead_of_study_cases=True)
     opened = set(net.switch.element[(net.switch.et == "l") & ~net.switch.closed.astype(bool)])
     lines = net.line[net.line.in_service & ~net.line.index.isin(opened)]

@@ -25,6 +25,7 @@ SETTLEMENT_CHECKS = {
         "nothing_above_rating",
         CONTRACT,
     },
+    "grid_limits": {"power_flow_converged", "capacities_not_negative"},
     "order_book": {
         "limits_of_the_domain",
         "covered_by_balance",
@@ -38,6 +39,7 @@ SETTLEMENT_CHECKS = {
         "nobody_worse_than_the_limit",
         "price_in_band_or_halted",
         "equals_independent_recomputation",
+        "feasible_in_ac_power_flow",
         CONTRACT,
     },
     "mint_instructions": {
@@ -57,7 +59,8 @@ WARNING_CHECKS = {"net_energy": set(METERING_WARNINGS), "clearing_results": set(
 DAILY_CHECKS = {each.name: set(check_names(each)) for each in DAILY_CONTRACTS}
 GRAPH = {
     "net_energy": (set(), {"polars", "postgres", "parquet"}),
-    "order_book": ({"net_energy"}, {"polars", "postgres", "parquet"}),
+    "grid_limits": ({"net_energy"}, {"lightsim2grid", "postgres"}),
+    "order_book": ({"net_energy", "grid_limits"}, {"polars", "postgres", "parquet"}),
     "clearing_results": ({"order_book"}, {"polars", "postgres", "parquet"}),
     "mint_instructions": ({"net_energy", "clearing_results"}, {"polars", "postgres"}),
     "settlement_receipts": ({"mint_instructions"}, {"solana", "postgres"}),

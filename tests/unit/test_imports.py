@@ -41,7 +41,7 @@ ALLOWED = {
     "readings_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack"},
     "quality": UNITS,
     "exporter": UNITS | {"store", "chain", "config", "observability"},
-    "settlement_service": UNITS | DOMAIN | ADAPTERS | {"config", "quality"},
+    "settlement_service": UNITS | DOMAIN | ADAPTERS | {"grid", "config", "quality"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
     "dagster_storage": UNITS | {"dagster_event_log"},

@@ -32,6 +32,7 @@ from gridtokenx_pipelines.quality.contracts import DAILY_CONTRACTS, EPOCH_CONTRA
 from gridtokenx_pipelines.settlement import frames as settlement
 from gridtokenx_pipelines.settlement_service.inspections import (
     clearing,
+    grid_limits,
     instructions,
     net_energy,
     order_book,
@@ -44,6 +45,7 @@ BLOCK = re.compile(r"(<!-- begin (?P<name>[^>]+) -->\n)(?P<body>.*?)(<!-- end --
 MARKET_FRAMES = ("ORDERS", "BOOK", "FILLS", "MATCHES", "ZONES", "FLOWS", "TRADED")
 CHECKS = {
     "net_energy": (*net_energy.CHECKS, CONTRACT),
+    "grid_limits": grid_limits.CHECKS,
     "order_book": (*order_book.CHECKS, CONTRACT),
     "clearing_results": (*clearing.CHECKS, CONTRACT),
     "mint_instructions": instructions.CHECKS,

@@ -6,6 +6,7 @@ The recomputation proves the optimum by its certificate (no order and no link co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -30,7 +31,8 @@ MONEY = "money_balances_to_the_uthb"
 LIMIT = "nobody_worse_than_the_limit"
 PRICE = "price_in_band_or_halted"
 RECOMPUTED = "equals_independent_recomputation"
-CHECKS = (ENERGY, MONEY, LIMIT, PRICE, RECOMPUTED)
+FEASIBLE = "feasible_in_ac_power_flow"
+CHECKS = (ENERGY, MONEY, LIMIT, PRICE, RECOMPUTED, FEASIBLE)
 # charges are recomputed one by one in Python; a sample keeps a large epoch within its seconds
 SAMPLE_WALLETS = 200
 ONE_PRICE_A_ZONE = ("uniform", "zonal")
@@ -38,7 +40,7 @@ CHARGES = ("cost_uthb", "energy_cost_uthb", "zone_wheeling_uthb", "value_uthb", 
 
 
 def inspect(book: pl.DataFrame, result: ClearingResult, *, epoch: int, rules: Rules, network: Network) -> list[Verdict]:
-    """All five checks on the result of clearing this book."""
+    """All checks on the result of clearing this book but `feasible`, which needs the network's state."""
     return [
         _energy(result, epoch),
         _money(result, epoch),
@@ -46,6 +48,18 @@ def inspect(book: pl.DataFrame, result: ClearingResult, *, epoch: int, rules: Ru
         _price(result, epoch, rules),
         _recomputed(book, result, epoch, rules, network),
     ]
+
+
+def feasible(epoch: int, broken: Sequence[str], repairs: Sequence[str], *, checked: bool) -> Verdict:
+    """Whether the network carries what was cleared: `broken` names lines and buses, `repairs` what had to be cut."""
+    failing = pl.DataFrame({"broken": list(broken)}, schema={"broken": pl.String})
+    if not checked:
+        held = "not checked: there is no grid case"
+    elif repairs:
+        held = f"feasible after {len(repairs)} × a cleared state that was not: {'; '.join(repairs)}"
+    else:
+        held = "voltages and loadings of the cleared state are within their bounds"
+    return verdict(FEASIBLE, epoch, failing, held, "a bound that the cleared state breaks; was the grid case changed?")
 
 
 def _unequal(rows: list[tuple[str, int, int]]) -> pl.DataFrame:
