@@ -23,6 +23,7 @@ LAZY_GROUPS = {
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
     "kafka": ("gridtokenx_pipelines.kafka_cli.commands", "kafka"),
     "dead-letters": ("gridtokenx_pipelines.readings_cli.commands", "dead_letters"),
+    "influx": ("gridtokenx_pipelines.readings_cli.commands", "influx"),
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
     "portfolio": ("gridtokenx_pipelines.readings_cli.commands", "portfolio"),
     "readings": ("gridtokenx_pipelines.readings_cli.commands", "readings"),

@@ -8,15 +8,30 @@ from the topic again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import polars as pl
+
+from gridtokenx_pipelines.messaging.influx_points import lines_of_records
 from gridtokenx_pipelines.metering.outputs import ClosedEpoch, DeadLetter
 from gridtokenx_pipelines.metering.readings import Raw
-from gridtokenx_pipelines.store.archive import ASSET, SCHEMA, frame_of, write_epoch, write_registry
+from gridtokenx_pipelines.metering.registry import RegistryView
+from gridtokenx_pipelines.store.archive import (
+    ASSET,
+    SCHEMA,
+    ArchiveError,
+    SignedArchive,
+    frame_of,
+    raws_of,
+    write_epoch,
+    write_registry,
+)
 from gridtokenx_pipelines.store.parquet import ParquetStore
 
 __all__ = ["ASSET", "SCHEMA", "Archive", "frame_of"]
 
 MOST_HELD_BYTES = 64 << 20  # of a partition; beyond it the epoch is read from the topic once more
+_TAKEN = pl.col("reason_code").is_null() & pl.col("kind").is_null()
 Fetch = Callable[[int, int, int], Sequence[Raw]]  # partition, first and last offset
 Refused = Callable[[int, int, int], Mapping[int, int]]  # the same → reason codes by offset
 Registered = Callable[[], Sequence[bytes]]
@@ -24,6 +39,24 @@ Registered = Callable[[], Sequence[bytes]]
 
 def _nothing_known(_partition: int, _first: int, _last: int) -> Mapping[int, int]:
     return {}
+
+
+def archived_points(folder: Path, registry: RegistryView) -> Callable[[int, int], Sequence[str] | None]:
+    """InfluxDB's points of a partition's archived epoch; None while its file isn't written."""
+    archive = SignedArchive(folder)
+
+    def points(partition: int, epoch: int) -> Sequence[str] | None:
+        try:
+            records = archive.read(partition, epoch)
+        except ArchiveError:
+            return None
+        try:
+            before = raws_of(archive.read(partition, epoch - 1).filter(_TAKEN))
+        except ArchiveError:
+            before = []  # the flow's first epoch
+        return lines_of_records(before, raws_of(records.filter(_TAKEN)), registry)
+
+    return points
 
 
 class Archive:

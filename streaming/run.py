@@ -34,7 +34,7 @@ from gridtokenx_pipelines.store.energy import refused_offsets
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine
 from streaming import orders, telemetry
-from streaming.archive import Archive
+from streaming.archive import Archive, archived_points
 from streaming.source import KafkaBatches
 
 FLOWS = ("telemetry", "orders")
@@ -89,7 +89,12 @@ def run_telemetry(settings: FlowSettings) -> None:
             "archive": partial(telemetry.write_archive, archive),
         }
         if settings.influxdb_token:
-            writer = InfluxWriter(settings.influxdb_url, settings.influxdb_token)
+            writer = InfluxWriter(
+                settings.influxdb_url,
+                settings.influxdb_token,
+                archived=archived_points(settings.archive_dir, registry.view),
+                notes=settings.recovery_dir.with_name(f"{settings.recovery_dir.name}.influx-owed.json"),
+            )
             resources.callback(writer.close)
             sinks["influx"] = partial(telemetry.write_influx, writer)
         flow = telemetry.build_flow(

@@ -186,4 +186,4 @@ def write_archive(archive: Archive, shards: Sequence[Shard]) -> None:
 def write_influx(writer: InfluxWriter, shards: Sequence[Shard]) -> None:
     """Accepted readings, without waiting."""
     for shard in shards:
-        writer.write(shard.outputs.accepted)
+        writer.write(shard.outputs)

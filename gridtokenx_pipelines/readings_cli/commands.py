@@ -196,3 +196,41 @@ def portfolio(wallet: str, history: int, data_dir: Path, database_url: str | Non
     from gridtokenx_pipelines.readings_cli.portfolio import run_portfolio  # noqa: PLC0415
 
     sys.exit(run_portfolio(wallet, history, data_dir, database_url, as_json=as_json))
+
+
+INFLUX_URL = click.option("--url", envvar="INFLUXDB_URL", required=True, help="http://host:8086")
+INFLUX_TOKEN = click.option(
+    "--token", envvar="INFLUXDB_TOKEN", required=True, help="Of one who may make buckets, tasks."
+)
+
+
+@click.group(context_settings=CONTEXT)
+def influx() -> None:
+    """InfluxDB: buckets, retention and downsampling, points from the archive."""
+
+
+@influx.command("apply")
+@INFLUX_URL
+@INFLUX_TOKEN
+@click.option("--dry-run", is_flag=True, help="Only show what differs; exit code 1 if anything does.")
+def apply_influx(url: str, token: str, *, dry_run: bool) -> None:
+    """Make buckets (raw 7 days, hourly 90 days, daily for good) and downsampling tasks; differences are shown first."""
+    from gridtokenx_pipelines.readings_cli.influx import run_apply  # noqa: PLC0415
+
+    sys.exit(run_apply(url, token, dry_run=dry_run))
+
+
+@influx.command()
+@click.option("--from", "first_us", required=True, type=Instant(), help="First instant (UTC day or RFC 3339).")
+@click.option("--to", "last_us", required=True, type=Instant(), help="Last instant, included.")
+@INFLUX_URL
+@INFLUX_TOKEN
+@DATA_DIR
+def backfill(first_us: int, last_us: int, url: str, token: str, data_dir: Path) -> None:
+    """Write points from the archive again, e.g. into a new server; writing one twice changes nothing.
+
+    Epochs beyond the raw bucket's retention are refused by InfluxDB and counted as such.
+    """
+    from gridtokenx_pipelines.readings_cli.influx import run_backfill  # noqa: PLC0415
+
+    sys.exit(run_backfill(data_dir, url, token, (first_us, last_us)))

@@ -93,7 +93,7 @@ KEPT_TO = {
     "solana": {"chain"},
     "solders": {"chain", "chain_cli", "demo"},
     "confluent_kafka": {"messaging", "demo"},
-    "influxdb_client": {"messaging"},
+    "influxdb_client": {"messaging", "readings_cli"},
     "structlog": {"observability"},
     "prometheus_client": {"observability", "exporter"},
     "simbench": {"simulation"},
