@@ -8,7 +8,7 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: docs help setup demo ui test check format programs lock chaos fuzz clean
+.PHONY: docs help setup demo ui test check format programs lock chaos fuzz play clean
 
 help: ## List what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, co
 
 fuzz: .venv/.synced ## Random data and accounts to every instruction, ten minutes (FUZZ_SECONDS, FUZZ_SEED)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest -q -s tests/chain/test_fuzz_programs.py
+
+play: .venv/.synced ## Thousands of random legal and illegal actions on the programs (PLAY_EXAMPLES, PLAY_STEPS)
+	@PLAY_EXAMPLES=$${PLAY_EXAMPLES:-100} PLAY_STEPS=$${PLAY_STEPS:-200} $(BIN)/pytest -q -s tests/chain/test_play.py
 
 programs: ## Rebuild programs/deploy/*.so and compare with the committed hashes
 	@bash programs/build.sh --check

@@ -234,7 +234,7 @@ errors! {
     SumOverflow = 6536,
     /// More GRID is credited to wallets than metering minted in the run.
     CreditAboveMinted = 6537,
-    /// More Wh are reversed or billed again than the corrected meters can have moved at their ratings.
+    /// More Wh are reversed or refunded than the corrected meters can have moved at their ratings.
     ShiftAboveRating = 6538,
     /// A withdrawal is requested already; it must be paid first.
     WithdrawalPending = 6539,

@@ -76,8 +76,10 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
         if reversed < 0 {
             return Err(Error::ReversalNotClosed);
         }
-        // Of |x| a part may be billed again instead of reversed (domain §7): the chain sees it here only, so here is its bound.
-        if sum(&[tokens_wh, x_negative, residual])? > signed(metered.shift_bound_wh.0)? {
+        // What is refunded is |x| in all its parts: taken back, returned, or billed again (domain §7). The chain sees the last part here
+        // only, so here is its bound.
+        let moved = sum(&[taken_back_wh, returned_wh, residual])?.max(x_negative);
+        if sum(&[tokens_wh, moved])? > signed(metered.shift_bound_wh.0)? {
             return Err(Error::ShiftAboveRating);
         }
         let x = sum(&[tokens_wh, -x_negative])?;
@@ -143,7 +145,7 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
     market.traders_debt_uthb = debt;
     shift(&mut market.minted_wh.0, minted, Error::GridNotConserved)?;
     shift(&mut market.deficit_wh.0, deficit, Error::BurnNotClosed)?;
-    shift(&mut market.burned_wh.0, burned, Error::BurnNotClosed)?;
+    market.burned_wh = sum(&[market.burned_wh, burned])?;
     shift(&mut market.residual_wh.0, residual_change, Error::BurnNotClosed)?;
     shift(&mut market.reversed_wh.0, reversed, Error::SumOverflow)?;
     market.net_wh = sum(&[market.net_wh, minted, -deficit])?;
@@ -172,9 +174,14 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
     // The totals close too: tokens minted − burned are what the accounts hold, and everything burned was deficit or lost.
     // What was withdrawn is held outside.
     let held = market.traders_grid_wh + market.supplier_grid_wh;
-    if market.minted_wh + market.deposited_grid_wh != market.burned_wh + held + market.withdrawn_grid_wh {
-        return Err(Error::LawBroken);
-    }
+    law(
+        sum(&[
+            signed((market.minted_wh + market.deposited_grid_wh).0)?,
+            -market.burned_wh,
+        ])?,
+        signed((held + market.withdrawn_grid_wh).0)?,
+        Error::LawBroken,
+    )?;
     Ok(to_burn)
 }
 
@@ -224,7 +231,7 @@ mod tests {
         let (mut market, epoch, metered) = closed();
         assert_eq!(close(&mut market, &epoch, &metered, false), Ok(900 - 60 + 10));
         assert_eq!((market.traders_grid_wh, market.supplier_grid_wh), (Wh(110), Wh(40)));
-        assert_eq!((market.minted_wh, market.burned_wh), (Wh(1_000), Wh(850)));
+        assert_eq!((market.minted_wh, market.burned_wh), (Wh(1_000), 850));
         assert_eq!(market.traders_thbc_uthb, MicroThb(1_000 + 1_400 + 88 - 1_500 - 200 - 5));
         assert_eq!(market.supplier_thbc_uthb, MicroThb(10_000 + 200 + 5 - 88));
         assert_eq!(market.platform_thbc_uthb, MicroThb(14));

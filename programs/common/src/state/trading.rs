@@ -83,8 +83,9 @@ layout! {
         pub traders_thbc_uthb: MicroThb,
         /// Σ debt; signed, since a deposit may repay a debt whose run is not finalised yet.
         pub traders_debt_uthb: i64,
-        /// Net of reversals, as law (4) counts: deficit − residual + lost.
-        pub burned_wh: Wh,
+        /// Net of reversals, as law (4) counts: deficit − residual + lost. Signed: a correction may reverse more than was ever burned,
+        /// where GRID that it would have taken back has left.
+        pub burned_wh: i64,
         /// Net of reversals, Σ of the meters' `minted_wh`.
         pub minted_wh: Wh,
         pub residual_wh: Wh,

@@ -36,7 +36,10 @@ pub struct Entry {
 }
 
 /// Books a correction: refund (debt first), take back, returned buy-back paid, re-billed residual. Errors: `DuplicateEntry`,
-/// `RefundNotClosed` (refund = taken back + returned + billed must hold), `InsufficientGrid`, `BalanceOverflow`.
+/// `RefundNotClosed` (refund = taken back + returned + billed must hold), `BalanceOverflow`.
+///
+/// GRID to be taken back that has left since the run was booked (withdrawn, or matched) is billed instead, as domain §7 has it for
+/// GRID that lacks at booking: if it were refused, whoever moves its GRID in time could stop this run and all runs after it.
 #[inline(always)]
 pub fn resettle(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     enter(trader, terms.seq)?;
@@ -45,11 +48,13 @@ pub fn resettle(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut Ru
         _ => (terms.prior, terms.epoch),
     };
     let refund = Wh((entry.refund_wh & !DEFICIT_IS_PRIOR) as u64);
-    let [taken, returned, billed] =
+    let [wanted, returned, billed] =
         [entry.taken_back_wh, entry.returned_wh, entry.billed_wh].map(|energy| Wh(energy as u64));
-    if refund != taken + returned + billed {
+    if refund != wanted + returned + billed {
         return Err(refused(Error::RefundNotClosed));
     }
+    let taken = wanted.min(trader.grid_wh);
+    let billed = billed + (wanted - taken);
     let refunded = value_floor(refund, deficit.tariff.0 as u64);
     credit(trader, refunded, sums)?;
     take_grid(trader, taken)?;

@@ -273,7 +273,7 @@ fn a_resettlement_refunds_at_the_deficit_epoch_and_bills_at_the_surplus_epoch() 
 }
 
 #[test]
-fn a_resettlement_entry_that_does_not_close_or_takes_more_than_is_held_is_refused() {
+fn a_resettlement_entry_that_does_not_close_is_refused_and_what_cannot_be_taken_back_is_billed() {
     let rates = Rates {
         tariff: PriceUthb(4_000_000),
         feed_in: PriceUthb(2_000_000),
@@ -304,15 +304,18 @@ fn a_resettlement_entry_that_does_not_close_or_takes_more_than_is_held_is_refuse
         run(holder, resettlement::Entry { billed_wh: 3, ..entry }),
         Err(Error::RefundNotClosed)
     );
+    let mut moved = Trader {
+        grid_wh: Wh(4),
+        thbc_uthb: MicroThb(1_000_000),
+        ..holder
+    };
+    let mut sums = RunSums::default();
+    assert_eq!(resettle(&mut moved, &entry, &x, &mut sums), Ok(()));
+    // 10 refunded at 4.00, 4 taken, 3 returned at 2.00, 2 + 1 billed at 4.00
+    assert_eq!(balances(&moved), (0, 1_000_000 + 40_000 - 6_000 - 12_000, 0));
     assert_eq!(
-        run(
-            Trader {
-                grid_wh: Wh(4),
-                ..holder
-            },
-            entry
-        ),
-        Err(Error::InsufficientGrid)
+        (sums.refund_wh, sums.taken_back_wh, sums.residual_wh),
+        (Wh(10), Wh(4), Wh(3))
     );
     assert_eq!(
         run(
