@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from gridtokenx_pipelines.assets import daily, resettlement, settlement
+from gridtokenx_pipelines.assets import audit, daily, resettlement, settlement
 from gridtokenx_pipelines.checks import quality
 
 # dagster.yaml lets one run with the same value go at a time: balances tie the epochs of a market together
@@ -28,6 +28,14 @@ resettle_epoch = dg.define_asset_job(
     selection=dg.AssetSelection.assets(resettlement.ASSET),
     description="Book waiting corrections whose two epochs are settled, and settle only the difference.",
     tags=MARKET_TAGS,
+    executor_def=dg.in_process_executor,
+)
+
+audit_epochs = dg.define_asset_job(
+    "audit_epochs",
+    selection=dg.AssetSelection.assets(audit.ASSET),
+    description="Audit a range: recompute it from the archive, compare with database and chain, sign a dossier.",
+    # without the market's tag: an audit moves nothing, so it runs beside a settlement
     executor_def=dg.in_process_executor,
 )
 

@@ -129,6 +129,12 @@ NOTES: Final[dict[tuple[str, str], Note]] = {
         "epoch_statement",
         {CONTRACT: "Columns, types, ranges and key are as the table's contract says."},
     ),
+    **_notes(
+        "audit_report",
+        "team:settlement",
+        "audit_report",
+        {"equals_its_recomputation": "Files, tables and chain equal what follows from the signed archive."},
+    ),
 }
 
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.frames import RESETTLEMENT
-from gridtokenx_pipelines.settlement_service import instructions, receipts
+from gridtokenx_pipelines.settlement_service import instructions, receipts, statements
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
@@ -41,6 +41,8 @@ def resettle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochRepo
     if touched:
         instructions.plan_epochs(services, touched)
     settled = receipts.settle_open_runs(services)
+    if touched:
+        statements.write(services, touched)
     return [_report(services, epoch, changed=epoch in touched or epoch in settled) for epoch in epochs]
 
 

@@ -1,6 +1,7 @@
 """Stage 5: what each participant and the operator earned, paid and owe for an epoch.
 
-Belongs here: statements from the ledger's entries, all runs of the epoch together. Does not belong here: booking.
+Belongs here: statements from the ledger's entries, all runs of the epoch together, and sealing what they state. Does
+not belong here: what they add up (settlement/statement.py), a person's statement of a period (period.py), booking.
 """
 
 from __future__ import annotations
@@ -10,58 +11,16 @@ from collections.abc import Sequence
 import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
-from gridtokenx_pipelines.market.rules import Rules
+from gridtokenx_pipelines.settlement.statement import AFTER, SUMMED, participants
+from gridtokenx_pipelines.settlement_service.audits import rules_then, seals
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import ledger
 from gridtokenx_pipelines.store.epochs import statuses
-from gridtokenx_pipelines.units import BASIS_POINTS, kwh, thb, value_ceil_expr, value_floor_expr
+from gridtokenx_pipelines.units import kwh, thb
 
 ASSET = "epoch_statement"
-SUMMED = (
-    "net_wh",
-    "traded_wh",
-    "minted_wh",
-    "burned_wh",
-    "residual_wh",
-    "cost_uthb",
-    "fee_uthb",
-    "zone_wheeling_uthb",
-    "proceeds_uthb",
-    "billed_uthb",
-    "paid_to_supplier_uthb",
-    "debt_repaid_uthb",
-    "debt_delta_uthb",
-    "bought_back_wh",
-    "buy_back_uthb",
-    "refund_uthb",
-    "returned_uthb",
-)
-AFTER = ("grid_after_wh", "thbc_after_uthb", "debt_after_uthb")
-
-
-def participants_statement(entries: pl.DataFrame, rules: Rules, epoch: int) -> pl.DataFrame:
-    """One row per wallet: what its runs of the epoch add up to, VAT inside the charges, saved against the tariffs.
-
-    `saved_uthb`: what bought energy would have cost at the retail tariff, and sold energy earned at feed-in, less what
-    it did cost and earn.
-    """
-    bought, sold = pl.col("traded_wh").clip(lower_bound=0), (-pl.col("traded_wh")).clip(lower_bound=0)
-    charges = pl.col("fee_uthb") + pl.col("zone_wheeling_uthb") + pl.col("billed_uthb")
-    tariff, feed_in = rules.tariff_uthb_per_kwh(epoch), rules.feed_in_uthb_per_kwh
-    return (
-        entries.sort("seq")
-        .group_by("wallet", maintain_order=True)
-        .agg(pl.col("zone_id").last(), pl.col(SUMMED).sum(), pl.col(AFTER).last())
-        .with_columns(
-            vat_uthb=charges * rules.vat_bp // (BASIS_POINTS + rules.vat_bp),
-            saved_uthb=value_ceil_expr(bought, pl.lit(tariff))
-            - pl.col("cost_uthb")
-            + pl.col("proceeds_uthb")
-            - value_floor_expr(sold, pl.lit(feed_in)),
-        )
-        .sort("wallet")
-    )
+__all__ = ["AFTER", "ASSET", "SUMMED", "write"]
 
 
 def write(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
@@ -69,17 +28,19 @@ def write(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     with services.engine.connect() as connection:
         entries = ledger.wallet_entries(connection, epochs[0], epochs[-1])
         cleared = statuses(connection, epochs[0], epochs[-1])
+    rules_then.keep(services)
     reports = []
     for epoch in epochs:
         if epoch not in cleared:
             raise ValueError(f"epoch {key_of(epoch)} has no run in the ledger; clear it first")
         # no entry is no fault: an epoch in which every meter was missing settles empty
         mine = entries.filter(pl.col("epoch") == epoch)
-        people = participants_statement(mine, services.rules, epoch)
+        people = participants(mine, {epoch: services.rules}).drop("epoch")
         operator = people.select(pl.col(*SUMMED, "vat_uthb", "saved_uthb").sum())
         changed = _write_if_new(services, epoch, "participants", people)
         changed = _write_if_new(services, epoch, "operator", operator) or changed
         reports.append(_report(epoch, people, operator.row(0, named=True), services, changed=changed))
+    seals.seal(services, epochs)
     return reports
 
 

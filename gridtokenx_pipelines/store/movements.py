@@ -200,11 +200,12 @@ def book(connection: Connection, leg: Leg) -> bool:
             text("UPDATE market_accounts SET thbc_uthb = thbc_uthb + :amount WHERE account = :account"),
             {"amount": amount, "account": account},
         )
-    copy_ledger_rows(connection, _rows(leg, debt_delta), after_seq, leg.epoch)
+    copy_ledger_rows(connection, rows_of(leg, debt_delta), after_seq, leg.epoch)
     return True
 
 
-def _rows(leg: Leg, debt_delta: int) -> pl.DataFrame:
+def rows_of(leg: Leg, debt_delta: int) -> pl.DataFrame:
+    """Double-entry rows of a leg."""
     other, memo = (CLEARING, "matched on chain") if leg.kind == "match" else (BRIDGE, leg.kind.replace("_", " "))
     rows = [
         *row(leg.owner, other, "GRID", leg.grid_wh, memo),

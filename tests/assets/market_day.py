@@ -52,6 +52,10 @@ def key_of_household(index: int) -> SigningKey:
     return SigningKey(sha256(f"test household {index}".encode()).digest())
 
 
+def device_key_of(index: int) -> SigningKey:
+    return SigningKey(sha256(f"test device {index}".encode()).digest())
+
+
 def wallet(index: int) -> str:
     return str(Pubkey(bytes(key_of_household(index).verify_key)))
 
@@ -122,7 +126,7 @@ def meters() -> pl.DataFrame:
             "zone_id": [zone for zone, *_ in HOUSEHOLDS],
             "meter_type": ["Solar" if produced else "Grid" for _, produced, *_ in HOUSEHOLDS],
             "rating_w": [10_000] * len(HOUSEHOLDS),
-            "device_key": [bytes([index] * 32) for index in count],
+            "device_key": [bytes(device_key_of(index).verify_key) for index in count],
             "status": ["active"] * len(HOUSEHOLDS),
             "first_epoch": [FIRST] * len(HOUSEHOLDS),
             "baseline_production_wh": [1_000] * len(HOUSEHOLDS),

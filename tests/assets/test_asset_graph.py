@@ -56,6 +56,7 @@ SETTLEMENT_CHECKS = {
     "epoch_statement": {CONTRACT},
 }
 WARNING_CHECKS = {"net_energy": set(METERING_WARNINGS), "clearing_results": set(MARKET_WARNINGS)}
+AUDIT_CHECKS = {"audit_report": {"equals_its_recomputation"}}
 DAILY_CHECKS = {each.name: set(check_names(each)) for each in DAILY_CONTRACTS}
 GRAPH = {
     "net_energy": (set(), {"polars", "postgres", "parquet"}),
@@ -66,6 +67,7 @@ GRAPH = {
     "settlement_receipts": ({"mint_instructions"}, {"solana", "postgres"}),
     "epoch_statement": ({"net_energy", "clearing_results", "settlement_receipts"}, {"polars", "parquet"}),
     "resettlement_receipts": ({"settlement_receipts"}, {"solana", "postgres"}),
+    "audit_report": ({"settlement_receipts", "epoch_statement"}, {"polars", "solana", "parquet"}),
     "daily_metering": ({"net_energy"}, {"polars", "parquet"}),
     "daily_market": ({"clearing_results"}, {"polars", "parquet"}),
     "daily_settlement": ({"epoch_statement"}, {"polars", "parquet"}),
@@ -96,7 +98,8 @@ def test_every_asset_is_partitioned_runs_ranges_at_once_and_has_an_owner_and_a_d
         assert node.partitions_def == (DAYS if daily else EPOCHS)
         assert node.backfill_policy == dg.BackfillPolicy.single_run()
         assert node.owners
-        assert node.group_name == ("daily" if daily else "settlement")
+        group = "audit" if key.to_user_string() == "audit_report" else "settlement"
+        assert node.group_name == ("daily" if daily else group)
         assert node.description
 
 
@@ -119,7 +122,7 @@ def test_every_stage_has_its_checks_and_each_blocks() -> None:
         found.setdefault(asset, set()).add(key.name)
         assert assets.get_check_spec(key).blocking == (key.name in SETTLEMENT_CHECKS.get(asset, ())), key
     stages = {name: SETTLEMENT_CHECKS[name] | WARNING_CHECKS.get(name, set()) for name in SETTLEMENT_CHECKS}
-    assert found == {**stages, **DAILY_CHECKS}
+    assert found == {**stages, **AUDIT_CHECKS, **DAILY_CHECKS}
 
 
 def test_every_check_says_what_it_says_whose_it_is_and_what_helps() -> None:
@@ -149,11 +152,20 @@ def test_jobs_schedules_and_sensors_are_as_decided() -> None:
     spine = {
         key.to_user_string() for key in definitions.resolve_job_def("settle_epoch").asset_layer.selected_asset_keys
     }
-    assert spine == {name for name in GRAPH if not name.startswith("daily_")} - {"resettlement_receipts"}
+    assert spine == {name for name in GRAPH if not name.startswith("daily_")} - {
+        "resettlement_receipts",
+        "audit_report",
+    }
     late = {
         key.to_user_string() for key in definitions.resolve_job_def("resettle_epoch").asset_layer.selected_asset_keys
     }
     assert late == {"resettlement_receipts"}
+    looked_at = {
+        key.to_user_string() for key in definitions.resolve_job_def("audit_epochs").asset_layer.selected_asset_keys
+    }
+    assert looked_at == {"audit_report"}
+    # an audit moves nothing, so it waits for no settlement, and none waits for it
+    assert "gridtokenx/market" not in definitions.resolve_job_def("audit_epochs").tags
     for name in ("settle_epoch", "resettle_epoch"):
         assert definitions.resolve_job_def(name).tags["gridtokenx/market"] == "main"
     schedules = {schedule.name: schedule.cron_schedule for schedule in definitions.schedules or ()}

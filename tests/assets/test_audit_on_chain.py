@@ -1,0 +1,129 @@
+"""Audits of a settled market: what is found ok, what is named, and what a third party needs nothing of ours for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from gridtokenx_pipelines.audit import dossier
+from gridtokenx_pipelines.audit.findings import DIFFERS, NEVER_RAN, NOT_SETTLED, OK, PARTLY
+from gridtokenx_pipelines.audit.proofs import ProofError
+from gridtokenx_pipelines.audit_cli.verify import verify_dossier, verify_trade
+from gridtokenx_pipelines.chain.client import ChainClient
+from gridtokenx_pipelines.settlement_service import energy, receipts, statements
+from gridtokenx_pipelines.settlement_service.audits import files, trades
+from gridtokenx_pipelines.settlement_service.audits.service import AuditRefused, Outcome, audit_range
+from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from tests.assets.audited_market import EPOCHS, FIRST, settled_market
+
+LAST = FIRST + EPOCHS - 1
+
+
+@pytest.fixture(scope="module")
+def market(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Four epochs from signed readings to the chain, settled and sealed, and one more that only cleared."""
+    with settled_market(new_database(), tmp_path_factory.mktemp("audited")) as services:
+        yield services
+
+
+def found(outcome: Outcome) -> list[str]:
+    return [f"{each.stage}: {each.what}: {each.detail}" for verdict in outcome.verdicts for each in verdict.findings]
+
+
+def test_what_was_settled_equals_its_recomputation_and_the_audit_writes_nothing(market: Services) -> None:
+    before = counts(market)
+    outcome = audit_range(market, FIRST, LAST)
+    assert found(outcome) == []
+    assert [each.verdict for each in outcome.verdicts] == [OK] * EPOCHS
+    assert outcome.gathered.replay.signatures > 100
+    assert len(outcome.plans) >= EPOCHS
+    assert counts(market) == before
+
+
+def counts(services: Services) -> dict[str, int]:
+    tables = ("runs", "settlements", "outbox", "blockchain_transactions", "audit_logs", "seals", "market_epochs")
+    with services.engine.connect() as connection:
+        return {t: connection.execute(text(f"SELECT count(*) FROM {t}")).scalar_one() for t in tables}  # noqa: S608
+
+
+def test_any_part_of_the_range_can_be_audited_alone(market: Services) -> None:
+    outcome = audit_range(market, FIRST + 1, FIRST + 2)
+    assert (found(outcome), [each.verdict for each in outcome.verdicts]) == ([], [OK, OK])
+
+
+def test_epochs_that_never_ran_or_are_not_settled_are_named(market: Services) -> None:
+    outcome = audit_range(market, FIRST - 1, LAST + 2)
+    assert [each.verdict for each in outcome.verdicts] == [NEVER_RAN, *[OK] * EPOCHS, NOT_SETTLED, NEVER_RAN]
+    assert "0 of 1 runs finalised" in outcome.verdicts[-2].detail
+
+
+def test_an_epoch_with_an_open_run_is_partly_settled(market: Services) -> None:
+    with market.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET status = 'booked' WHERE epoch = :e AND run = 1"), {"e": FIRST + 1})
+    try:
+        (verdict,) = audit_range(market, FIRST + 1, FIRST + 1).verdicts
+    finally:
+        with market.engine.begin() as connection:
+            connection.execute(text("UPDATE runs SET status = 'finalised' WHERE epoch = :e"), {"e": FIRST + 1})
+    # the chain has it finalised: what the database forgot is a difference, how far it is stands in its words
+    assert verdict.verdict in (PARTLY, DIFFERS)
+
+
+def test_a_range_that_is_none_is_refused(market: Services) -> None:
+    with pytest.raises(AuditRefused, match="must not lie before the first"):
+        audit_range(market, LAST, FIRST)
+    with pytest.raises(AuditRefused, match="at most 35040"):
+        audit_range(market, FIRST, FIRST + 40_000)
+
+
+def test_a_dossier_verifies_with_the_chain_alone(market: Services, tmp_path: Path) -> None:
+    outcome = audit_range(market, FIRST, LAST)
+    path, page = files.write(market, outcome, datetime.now(UTC), tmp_path / "d.json")
+    document = dossier.read(path.read_bytes())
+    with ChainClient(market.client.rpc_url) as client:
+        checks = verify_dossier(document, client)
+    assert [each for each in checks if not each.holds] == []
+    assert {"signature and digests", "chain", "operator", "counts", "roots and headers"} <= {c.what for c in checks}
+    assert "None: every value, root and balance equals its recomputation" in page.read_text()
+
+
+def test_a_trade_is_proven_and_an_edited_proof_is_refused(market: Services) -> None:
+    document = trades.prove(market, f"{FIRST}/1")
+    assert [each for each in verify_trade(document, market.client) if not each.holds] == []
+    for edit in (
+        lambda d: d["trade"].update(energy_wh=d["trade"]["energy_wh"] + 1),
+        lambda d: d["trade"].update(buyer=d["trade"]["seller"]),
+        lambda d: d["settled"]["buyer"].update(traded_wh=1),
+        lambda d: d["result"]["siblings"].reverse(),
+        lambda d: d.pop("settled"),
+    ):
+        edited = json.loads(json.dumps(document))
+        edit(edited)
+        assert [each.what for each in verify_trade(edited, market.client) if not each.holds]
+
+
+@pytest.mark.parametrize(
+    ("trade", "words"),
+    [
+        ("2026-03-02T05:00Z/999", "none is 999"),
+        ("2025-03-02T05:00Z/1", "was never cleared"),
+        ("rubbish", "must be EPOCH/MATCH"),
+    ],
+)
+def test_an_unknown_trade_is_named(market: Services, trade: str, words: str) -> None:
+    with pytest.raises(ProofError, match=words):
+        trades.prove(market, trade)
+
+
+def test_materialising_a_settled_epoch_again_changes_nothing_and_says_so(market: Services) -> None:
+    before = counts(market)
+    epochs = list(range(FIRST, LAST + 1))
+    reports = [energy.collect(market, epochs), receipts.settle_epochs(market, epochs), statements.write(market, epochs)]
+    assert [[each.changed for each in stage] for stage in reports] == [[False] * EPOCHS] * 3
+    assert counts(market) == before
+    assert open_services is not None
