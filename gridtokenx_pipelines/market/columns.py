@@ -13,14 +13,17 @@ import polars as pl
 
 from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, exact_sum, order_of, places
+from gridtokenx_pipelines.market.mechanisms.coupling import check_network
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingError, Orders
 from gridtokenx_pipelines.market.names import ranks_of_names
 from gridtokenx_pipelines.market.rules import Network
-from gridtokenx_pipelines.units import I64_MAX
+from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, WH_PER_KWH
 
 ID_BYTES = 16
 # odd numbers without pattern: two ids hardly ever have the same sum of their halves times these
 MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
+# Wh × µTHB/kWh: what they are worth in µTHB is a thousandth, which fees and VAT take times up to 10 000
+MOST_OF_A_WALLET = I64_MAX * WH_PER_KWH // BASIS_POINTS
 MOST_LIMIT_UTHB_PER_KWH = 10**12  # a million THB/kWh; prices beyond it are a mistake in units
 
 
@@ -42,10 +45,11 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
 
     Raises ClearingError for what can't be cleared: nulls, sides other than 0 and 1, unknown zones, ids given twice, a
     wallet in two zones, Wh of 0 or less, limits of 0 or less (if `positive_limits`) or beyond bounds, a minimum above
-    the order, Wh that add up beyond 64 bits. Optional columns: `min_wh` (fill at least this or nothing) and
-    `cancelled_at_us` (when the order left again; null: it stays).
+    the order, energy or its worth that adds up beyond 64 bits, a network that can't be one. Optional columns: `min_wh`
+    (fill at least this or nothing) and `cancelled_at_us` (when the order left again; null: it stays).
     """
     given = book
+    check_network(network)
     book = frames.conform(book, frames.BOOK, "book")
     numbers = ["side", "zone_id", "covered_wh", "net_limit_uthb_per_kwh", "broker_us"]
     lacking = [name for name in ["order_id", "wallet", *numbers] if book[name].null_count()]
@@ -64,6 +68,7 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
             name = book["wallet"][int(order[starts[np.argmax(astray)]])]
             raise ClearingError(f"wallet {name} stands in two zones of the book; give all its orders one of them")
         both = _differ(side[order], starts)
+    _check_sums(book, wh, order, starts)
     orders = Orders(
         side,
         zone,
@@ -156,9 +161,28 @@ def _check_numbers(side: Int64s, wh: Int64s, limit: Int64s, *, positive_limits: 
             f"net limit was {extreme} µTHB/kWh away from 0, must be at most {MOST_LIMIT_UTHB_PER_KWH}; "
             "check the book's unit (µTHB per kWh)"
         )
+
+
+def _check_sums(book: pl.DataFrame, wh: Int64s, order: Int64s, starts: Int64s) -> None:
+    """Every sum that clearing and charging make must fit 64 bits, or a wrong one would come out."""
+    if not len(wh):
+        return
     total = exact_sum(wh)
-    if total > I64_MAX:
-        raise ClearingError(f"book's Wh add up to {total}, must fit 64 bits ({I64_MAX}); check the unit, Wh")
+    prices = [book[name].to_numpy() for name in ("limit_uthb_per_kwh", "net_limit_uthb_per_kwh")]
+    dearest = max(1, *(abs(int(edge)) for price in prices for edge in (price.min(), price.max())))
+    if total > I64_MAX or total * dearest > I64_MAX * WH_PER_KWH:
+        raise ClearingError(
+            f"book had {total} Wh at up to {dearest} µTHB/kWh, its sums must fit 64 bits "
+            f"(at most {min(I64_MAX, I64_MAX * WH_PER_KWH // dearest)} Wh at that price); split it"
+        )
+    if total * dearest > MOST_OF_A_WALLET:
+        sums = np.add.reduceat(wh[order], starts)
+        energy, row = int(sums.max()), int(order[starts[int(np.argmax(sums))]])
+        if energy * dearest > MOST_OF_A_WALLET:
+            raise ClearingError(
+                f"wallet {book['wallet'][row]} had {energy} Wh at up to {dearest} µTHB/kWh, its sums must fit 64 bits "
+                f"(at most {MOST_OF_A_WALLET // dearest} Wh at that price); split it over wallets"
+            )
 
 
 def _ids(ids: pl.Series) -> tuple[UInt64s, ...]:

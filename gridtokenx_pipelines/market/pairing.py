@@ -7,13 +7,13 @@ Does not belong here: prices and charges (nothing settles by pairs).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from gridtokenx_pipelines.market.kernel import Int64s
 from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError, Flow, Orders, Outcome, Pairs
+from gridtokenx_pipelines.market.parting import part
 from gridtokenx_pipelines.units import I64_MAX
 
 Triple = tuple[Int64s, Int64s, Int64s]
@@ -88,10 +88,9 @@ def unpaired_own(orders: Orders, outcome: Outcome) -> dict[int, int]:
 
 
 def part_own(orders: Orders, laid: Laid) -> tuple[Laid, dict[int, int]]:
-    """Wallets that met themselves change partners with the next pairs of others, round the list of their area.
+    """Wallets that met themselves change partners with others of their area (parting.py); orders keep their Wh.
 
-    Each exchange leaves every order's Wh as they were. Also returns, by wallet, the Wh for which no others are left;
-    these stay paired with themselves.
+    Also returns, by wallet, the Wh for which no others are left; these stay paired with themselves.
     """
     if orders.own_meet is None:
         return laid, {}
@@ -99,69 +98,16 @@ def part_own(orders: Orders, laid: Laid) -> tuple[Laid, dict[int, int]]:
     met = np.flatnonzero(wallet[laid.buy] == wallet[laid.sell])
     if not len(met):
         return laid, {}
-    exchange = _Exchange(wallet.tolist(), laid)
-    for place in met.tolist():
-        exchange.part(place)
-    return exchange.laid(laid.rows), exchange.left
-
-
-class _Exchange:
-    """Pairs as lists while they change partners. Pairs made by an exchange have different wallets for good."""
-
-    def __init__(self, wallet: list[int], laid: Laid) -> None:
-        self.wallet = wallet
-        order = np.lexsort((laid.sell, laid.buy, laid.area))
-        self.place = np.argsort(order).tolist()
-        self.buy, self.sell = laid.buy[order].tolist(), laid.sell[order].tolist()
-        self.wh, self.area = laid.energy_wh[order].tolist(), laid.area[order].tolist()
-        starts = np.searchsorted(laid.area[order], np.unique(laid.area))
-        self.span = {self.area[start]: (start, end) for start, end in pairwise([*starts.tolist(), len(order)])}
-        self.made: dict[tuple[int, int, int], int] = {}
-        self.left: dict[int, int] = {}
-        self.next: dict[int, tuple[int, int]] = {}
-
-    def part(self, met: int) -> None:
-        """Exchange partners with pairs of others until nothing of this pair is left, or no others are."""
-        place = self.place[met]
-        own, area = self.wallet[self.buy[place]], self.area[place]
-        start, end = self.span[area]
-        at, looked = self.next.get(own, (place, 0))
-        while self.wh[place] and looked < end - start:
-            if own not in (self.wallet[self.buy[at]], self.wallet[self.sell[at]]) and self.wh[at]:
-                wh = min(self.wh[place], self.wh[at])
-                self.wh[place] -= wh
-                self.wh[at] -= wh
-                self._make(self.buy[place], self.sell[at], area, wh)
-                self._make(self.buy[at], self.sell[place], area, wh)
-            if self.wh[place]:
-                at, looked = (at + 1 if at + 1 < end else start), looked + 1
-        self.next[own] = at, looked
-        if self.wh[place]:
-            self._reach_made(place, own, area)
-        if self.wh[place]:
-            self.left[own] = self.left.get(own, 0) + self.wh[place]
-
-    def _reach_made(self, place: int, own: int, area: int) -> None:
-        """Pairs that earlier exchanges made can be parted as well."""
-        for (buy, sell, where), some in list(self.made.items()):
-            if where != area or not some or own in (self.wallet[buy], self.wallet[sell]) or not self.wh[place]:
-                continue
-            wh = min(self.wh[place], some)
-            self.wh[place] -= wh
-            self.made[buy, sell, where] -= wh
-            self._make(self.buy[place], sell, area, wh)
-            self._make(buy, self.sell[place], area, wh)
-
-    def _make(self, buy: int, sell: int, area: int, wh: int) -> None:
-        self.made[buy, sell, area] = self.made.get((buy, sell, area), 0) + wh
-
-    def laid(self, rows: Int64s) -> Laid:
-        """All pairs, each two orders once."""
-        for buy, sell, area, wh in zip(self.buy, self.sell, self.area, self.wh, strict=True):
-            self._make(buy, sell, area, wh)
-        found = [(*pair, wh) for pair, wh in self.made.items() if wh]
-        buy, sell, area, energy = np.array(found, np.int64).reshape(-1, 4).T.copy()
-        return Laid(rows, buy, sell, energy, area)
+    order = np.lexsort((laid.sell, laid.buy, laid.area))
+    buy, sell, wh, area = (column[order] for column in (laid.buy, laid.sell, laid.energy_wh, laid.area))
+    left: dict[int, int] = {}
+    parts = []
+    for places in np.split(np.arange(len(order)), np.flatnonzero(area[1:] != area[:-1]) + 1):
+        pairs, own = part((buy[places], sell[places], wh[places]), wallet)
+        parts.append((*pairs, np.full(len(pairs[0]), area[places[0]])))
+        for number, amount in own.items():
+            left[number] = left.get(number, 0) + amount
+    return Laid(laid.rows, *(np.concatenate(columns) for columns in zip(*parts, strict=True))), left
 
 
 def _pair_coupled(orders: Orders, outcome: Outcome) -> Laid:

@@ -13,12 +13,11 @@ import msgspec
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
-from gridtokenx_pipelines.market.kernel import exact_sum
 from gridtokenx_pipelines.market.rules import Network, Rules, Zone
 from gridtokenx_pipelines.market_cli.book_files import RawBook
 from gridtokenx_pipelines.market_cli.numbers import instants, sides, whole_numbers
 from gridtokenx_pipelines.market_cli.order_types import CANCELLED, MINIMUM, amend, order_types
-from gridtokenx_pipelines.market_cli.refusals import BookError, Refusal, faults, marked, together
+from gridtokenx_pipelines.market_cli.refusals import Refusal, faults, marked, together
 from gridtokenx_pipelines.market_cli.surroundings import Charges
 from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, PRICE_TICK_UTHB_PER_KWH, ceil_div_expr
 
@@ -65,8 +64,6 @@ def check(
     """Judge every row. `network` None: any zone; `limits` None: any whole energy and price that the engine can hold.
 
     `mechanism`: whose order types the book may use.
-
-    Raises BookError for a book that can't be summed in 64 bits.
     """
     if not raw.height:
         return CheckedBook(
@@ -90,7 +87,6 @@ def check(
             bound = "above the wheeling of the buyer's zone"
             bad = together([bad, faults(priceless["row"], priceless["limit"], "limit_price", bound, "raise it")])
             book = book.join(bad, on="row", how="anti")
-    _require_sums(book)
     return CheckedBook(
         frame=frames.conform(book, frames.BOOK, "book").with_columns(
             book[name] for name in (MINIMUM, CANCELLED) if name in book.columns
@@ -227,32 +223,6 @@ def _book(table: pl.DataFrame, fee_bp: int, network: Network) -> pl.DataFrame:
         .then(ceil_div_expr(limit * BASIS_POINTS, BASIS_POINTS - fee_bp))
         .otherwise(limit - pl.col("zone_id").replace_strict(wheeling, default=0, return_dtype=pl.Int64)),
     )
-
-
-def _require_sums(book: pl.DataFrame) -> None:
-    """Every sum that a clearing makes must fit 64 bits, or a wrong one would come out."""
-    if not book.height:
-        return
-    total = exact_sum(book["covered_wh"].to_numpy())
-    dearest = max(1, *(abs(price) for price in (book["limit"].min(), book["limit"].max(), *_nets(book))))
-    if total * dearest > I64_MAX * 1_000 or total > I64_MAX:
-        raise BookError(
-            f"book had {total} Wh at up to {dearest} µTHB/kWh, its sums must fit 64 bits "
-            f"(at most {min(I64_MAX, I64_MAX * 1_000 // dearest)} Wh at that price); split it"
-        )
-    if total * dearest > I64_MAX:
-        sums = book.group_by("wallet").agg(pl.col("covered_wh").sum()).sort("covered_wh", "wallet")
-        wallet, energy = sums.select("wallet", "covered_wh").row(-1)
-        if energy * dearest > I64_MAX:
-            raise BookError(
-                f"wallet {wallet} had {energy} Wh at up to {dearest} µTHB/kWh, its sums must fit 64 bits "
-                f"(at most {I64_MAX // dearest} Wh at that price); split it over wallets"
-            )
-
-
-def _nets(book: pl.DataFrame) -> tuple[int, int]:
-    nets = book["net_limit_uthb_per_kwh"]
-    return int(nets.min()), int(nets.max())  # type: ignore[arg-type] # never empty here
 
 
 def _ids(raw: RawBook, book: pl.DataFrame) -> pl.DataFrame:

@@ -16,8 +16,10 @@ import numpy.typing as npt
 from gridtokenx_pipelines.market.kernel import Int64s, places
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingError, Orders
 from gridtokenx_pipelines.market.rules import Link, Network
-from gridtokenx_pipelines.units import PARTS_PER_MILLION
+from gridtokenx_pipelines.units import I64_MAX, PARTS_PER_MILLION
 
+MOST_WHEELING = 10**12  # µTHB/kWh
+MOST_CAPACITY_WH = I64_MAX // PARTS_PER_MILLION  # so that a loss fits 64 bits
 Floats = npt.NDArray[np.float64]
 TABLE_PER_ROW = 16  # distinct values are found by a table up to this span a row, by sorting beyond
 
@@ -77,28 +79,43 @@ class Problem(NamedTuple):
         return len(self.zones)
 
 
+def check_network(network: Network) -> None:
+    """Raise ClearingError for a network that can't be one: names given twice, ends that aren't zones, bad numbers."""
+    zones = {zone.zone_id for zone in network.zones}
+    for name, ids in (("zone", [z.zone_id for z in network.zones]), ("link", [li.link_id for li in network.links])):
+        if len(set(ids)) < len(ids):
+            raise ClearingError(f"network names a {name} twice in {sorted(ids)}; name each once")
+    for zone in network.zones:
+        _within(f"zone_wheeling of zone {zone.zone_id}", zone.zone_wheeling_uthb_per_kwh, MOST_WHEELING)
+    for link in network.links:
+        if link.from_zone not in zones or link.to_zone not in zones or link.from_zone == link.to_zone:
+            raise ClearingError(
+                f"link {link.link_id} joins {link.from_zone} and {link.to_zone}; name two of {sorted(zones)}"
+            )
+        _within(f"capacity_forward_wh of link {link.link_id}", link.capacity_forward_wh, MOST_CAPACITY_WH)
+        _within(f"capacity_backward_wh of link {link.link_id}", link.capacity_backward_wh, MOST_CAPACITY_WH)
+        _within(f"link_wheeling of link {link.link_id}", link.link_wheeling_uthb_per_kwh, MOST_WHEELING)
+        _within(f"loss_ppm of link {link.link_id}", link.loss_ppm, PARTS_PER_MILLION - 1)
+
+
+def _within(name: str, value: int, most: int) -> None:
+    if not 0 <= value <= most:
+        raise ClearingError(f"{name} was {value}, must lie in 0…{most}; correct the network")
+
+
 def arcs_of(network: Network) -> tuple[tuple[int, ...], tuple[Arc, ...]]:
-    """Zone ids ascending, and the usable arcs by link id. Raises ClearingError for a network that can't be one."""
+    """Zone ids ascending, and the usable arcs by link id, of a network that `check_network` lets pass."""
     zones = tuple(sorted(zone.zone_id for zone in network.zones))
     index = {zone: place for place, zone in enumerate(zones)}
-    if len(index) != len(zones):
-        raise ClearingError(f"network names a zone twice in {zones}; name each once")
     arcs: list[Arc] = []
     for link in sorted(network.links, key=lambda link: link.link_id):
-        if link.from_zone not in index or link.to_zone not in index or link.from_zone == link.to_zone:
-            raise ClearingError(f"link {link.link_id} joins {link.from_zone} and {link.to_zone}; name two of {zones}")
-        if not 0 <= link.loss_ppm < PARTS_PER_MILLION or link.link_wheeling_uthb_per_kwh < 0:
-            raise ClearingError(
-                f"link {link.link_id} had loss {link.loss_ppm} ppm and wheeling {link.link_wheeling_uthb_per_kwh}, "
-                "must lie in 0…999999 and not below 0"
-            )
         start, end = index[link.from_zone], index[link.to_zone]
         arcs += [Arc(link, start, end, link.capacity_forward_wh), Arc(link, end, start, link.capacity_backward_wh)]
     return zones, tuple(arc for arc in arcs if arc.capacity_wh > 0)
 
 
 def problem_of(orders: Orders, network: Network) -> Problem:
-    """Sum up a book for coupling. Raises ClearingError for a network that can't be one."""
+    """Sum up a book for coupling."""
     zones, arcs = arcs_of(network)
     zone_of_row = places(orders.zone, np.array(zones, np.int64))
     code, levels = _levels(orders.limit)
