@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     authority_wallet_path: Path
     influxdb_url: str
     influxdb_token: str
+    pages_url: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -84,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             authority_wallet_path=_absolute(env, "AUTHORITY_WALLET_PATH", keys_dir / "authority.json"),
             influxdb_url=env.get("INFLUXDB_URL", ""),
             influxdb_token=env.get("INFLUXDB_TOKEN", ""),
+            pages_url=env.get("GRIDTOKENX_PAGES_URL", "").rstrip("/"),
         )
 
     def __repr__(self) -> str:
@@ -108,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "AUTHORITY_WALLET_PATH": str(self.authority_wallet_path),
             "INFLUXDB_URL": self.influxdb_url,
             "INFLUXDB_TOKEN": self.influxdb_token,
+            "GRIDTOKENX_PAGES_URL": self.pages_url,
         }
 
 

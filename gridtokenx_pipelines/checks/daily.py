@@ -5,6 +5,8 @@ Belongs here: the checks as Dagster sees them. Does not belong here: the suites 
 
 # no `from __future__ import annotations` here: Dagster reads the annotations of context and resources at run time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -35,12 +37,12 @@ def _suite(contract: Contract) -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext, settlement: Settlement) -> Iterator[dg.AssetCheckResult]:
         services = settlement.services
         found: dict[str, list[tuple[str, Outcome]]] = {}
-        pages = []
+        pages: list[Any] = []
         for day in sorted(context.partition_keys):
             outcomes, page = daily.inspect(
                 services, contract.name, day, epochs_of_day(day)[0], daily.pages_of(services)
             )
-            pages.append(str(page))
+            pages.append(_link(services.pages_url, page, daily.pages_of(services)))
             for outcome in outcomes:
                 found.setdefault(outcome.check, []).append((day, outcome))
         for name, outcomes_by_day in found.items():
@@ -49,7 +51,14 @@ def _suite(contract: Contract) -> dg.AssetChecksDefinition:
     return check
 
 
-def _result(asset: str, name: str, found: list[tuple[str, Outcome]], pages: list[str]) -> dg.AssetCheckResult:
+def _link(pages_url: str, page: Path, root: Path) -> Any:
+    """A link where the pages are served, else the file's path."""
+    if not pages_url:
+        return dg.MetadataValue.path(str(page))
+    return dg.MetadataValue.url(f"{pages_url}/{page.relative_to(root).as_posix()}")
+
+
+def _result(asset: str, name: str, found: list[tuple[str, Outcome]], pages: list[Any]) -> dg.AssetCheckResult:
     """One result over the days of the run: the first failing day's words and rows, every failing day's name."""
     bad = [(day, each) for day, each in found if not each.passed]
     day, shown = (bad or found)[0]
@@ -63,7 +72,7 @@ def _result(asset: str, name: str, found: list[tuple[str, Outcome]], pages: list
             "severity_in_suite": shown.severity,
             "failing_days": dg.MetadataValue.json([each for each, _ in bad]),
             "failing_rows": dg.MetadataValue.json(shown.failing),
-            "data_docs": dg.MetadataValue.path(pages[-1]),
+            "data_docs": pages[-1],
         },
     )
 

@@ -6,10 +6,14 @@ Belongs here: starting them beside the database and the chain of a data folder. 
 from __future__ import annotations
 
 import json
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
+import msgspec
 
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.demo.surroundings import STATE_FILE, settings_for
@@ -17,6 +21,19 @@ from gridtokenx_pipelines.instance import dagster_env, fail_abandoned_runs, open
 from gridtokenx_pipelines.stack import Stack, StackError, listens, require_free_port, wait_for
 
 NO_BROKER = "127.0.0.1:9092"
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not worth a line each."""
+
+
+def serve_pages(folder: Path) -> ThreadingHTTPServer:
+    """Serve the folder's files on a free port of the loopback address, on a thread that ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Pages, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
+    return server
 
 
 def serve_ui(data_dir: Path, port: int) -> int:
@@ -35,6 +52,8 @@ def serve_ui(data_dir: Path, port: int) -> int:
             rpc_url=rpc_url,
             mechanism=state.get("mechanism", "zonal"),
         )
+        pages = serve_pages(data_dir / "pages")
+        settings = msgspec.structs.replace(settings, pages_url=f"http://127.0.0.1:{pages.server_port}")
         workspace = data_dir / "workspace.yaml"
         workspace.write_text("load_from:\n  - python_module: gridtokenx_pipelines.definitions\n")
         env = dagster_env(settings)
@@ -48,6 +67,8 @@ def serve_ui(data_dir: Path, port: int) -> int:
         stack.start("daemon", ["dagster._daemon", "run", "-w", str(workspace)], env)
         wait_for(lambda: listens(port), server, f"port {port}", timeout_seconds=120)
         click.echo(f"Dagster UI on http://127.0.0.1:{port} (Ctrl-C ends it)")
+        click.echo(f"the chain's RPC on {rpc_url}, for `gridtokenx chain show --rpc-url {rpc_url} …`")
+        click.echo(f"pages (data docs) on {settings.pages_url}")
         try:
             while True:
                 stack.check()

@@ -33,6 +33,7 @@ class Services:
     """The surroundings of a stage. `oracles` are the keys this process attests with, in the order of their files.
 
     `grid` None: no grid case, so the network file's own capacities hold and no result is checked by power flow.
+    `pages_url`: where the folder of pages for people is served; empty where nobody serves it.
     """
 
     engine: Engine
@@ -45,6 +46,7 @@ class Services:
     relayer: Signer
     oracles: tuple[Signer, ...]
     grid: GridCase | None = None
+    pages_url: str = ""
 
 
 @contextmanager
@@ -74,6 +76,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
             relayer=FileSigner(settings.keys_dir / RELAYER_KEY),
             oracles=tuple(map(FileSigner, oracle_files)),
             grid=read_case(settings.grid_path),
+            pages_url=settings.pages_url,
         )
     finally:
         client.close()
