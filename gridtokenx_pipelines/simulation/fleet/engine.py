@@ -67,12 +67,16 @@ class Simulator:
             if scenario.power_flow
             else None
         )
+        self._rated_va = np.array([member.template.rated_kva for member in self.fleet.members]) * 1_000
+        factor = self.fleet.column("power_factor")
+        self._tangent = np.sqrt(1 - factor**2) / factor
         self.batteries = Batteries(self.fleet)
         # SimBench's storages are part of the published feed-in already
         self._store = self.batteries.any and scenario.fleet != SIMBENCH
         produces = np.array([member.template.meter_type != "Grid" for member in self.fleet.members])
         self.accounts = Accounts(self.fleet.keys, self._copy, produces)
-        nominal = np.array([float(self.network.net.bus.vn_kv.at[member.bus]) for member in self.fleet.members])
+        nominal_kv = self.network.net.bus.vn_kv.astype(float).to_dict()
+        nominal = np.array([nominal_kv[member.bus] for member in self.fleet.members])
         self.meters = Meters(self.fleet, self.accounts, self.ratings_w, nominal * 1_000 / np.sqrt(3))
         self.faults = Faults(self.fleet, scenario.faults)
         self.output = Output(
@@ -113,7 +117,7 @@ class Simulator:
         account = self.accounts.book(powers, step_seconds)
         if self._store:
             self._move_batteries(charge, discharge, available, powers, step_seconds / 3_600)
-        effect = self.faults.at(end)
+        effect = self.faults.at(end - 1)
         soc = self.batteries.soc_percent() if self._store else np.full(len(load), np.nan)
         self.measured = self.meters.read(self.accounts, powers, effect, soc, end=end, step_seconds=step_seconds)
         self.powers, self.number, self.time = powers, self.number + 1, end
@@ -149,15 +153,13 @@ class Simulator:
     def _nominal(self, load: Floats, charge: Floats, available: Floats) -> StepPowers:
         """Without a power flow: every voltage nominal, no losses, and readings that say so."""
         copies, ones = self.fleet.copies, np.ones(len(load))
-        rated = np.array([member.template.rated_kva for member in self.fleet.members]) * 1_000
-        produced, reactive = generation(ones, available, rated, "off")
-        tangent = np.sqrt(1 - self.fleet.column("power_factor") ** 2) / self.fleet.column("power_factor")
+        produced, reactive = generation(ones, available, self._rated_va, "off")
         draw = load + charge
         return StepPowers(
             load_w=draw,
             produced_w=produced,
             curtailed_w=available - produced,
-            reactive_var=load * tangent - reactive,
+            reactive_var=load * self._tangent - reactive,
             voltage_pu=ones,
             losses_w=np.zeros(copies),
             upstream_w=np.bincount(self._copy, draw - produced, copies),

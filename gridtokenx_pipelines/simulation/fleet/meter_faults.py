@@ -122,7 +122,7 @@ class Faults:
         ]
 
     def at(self, second: int) -> Effect:
-        """What to do to the step that ends at `second`."""
+        """What to do to the step whose last second this is: a fault from now on touches the next step."""
         ones, zeros = np.ones(self._count), np.zeros(self._count)
         effect = Effect(
             silent=np.zeros(self._count, np.bool_),

@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 from nacl.bindings import crypto_sign
+from numpy.typing import NDArray
 
 from gridtokenx_pipelines.metering.readings import (
     Block,
@@ -35,6 +37,7 @@ from gridtokenx_pipelines.simulation.messages import ORDERS_TOPIC, READINGS_TOPI
 
 GATEWAY_ID = "simulator-1"
 SIGNING_CHUNK = 2_048
+Mask = NDArray[np.bool_]
 MS = 1_000
 
 
@@ -68,7 +71,13 @@ class Output:
         self._ids = [member.meter_id for member in fleet.members]
         self._zones = [member.zone_id for member in fleet.members]
         self._places = [partition_of_zone(zone, partitions) for zone in self._zones]
-        self._key = {zone: str(zone).encode() for zone in set(self._zones)}
+        keys = {zone: str(zone).encode() for zone in set(self._zones)}
+        self._key = [keys[zone] for zone in self._zones]
+        # the end of every document of a meter, as JSON writes its id
+        self._tails = [
+            f'"meter_id":{msgspec.json.encode(name).decode()},"zone_id":{zone}'
+            for name, zone in zip(self._ids, self._zones, strict=True)
+        ]
         self._network_id, self._partitions, self._block = network_id, partitions, block
         self._prefix = reading_message(network_id, b"")
         self._good = UNSET if power_flow else NO_POWER_FLOW
@@ -117,9 +126,11 @@ class Output:
                 for partition in range(self._partitions):
                     yield Event(topic, partition, None, value, headers, second * MS)
 
-    def _rows(self, measured: Measured) -> Iterator[tuple[object, ...]]:
-        socs = measured.battery_soc
-        rounded = [None if np.isnan(soc) else soc for soc in np.round(socs, 1).tolist()]
+    def _rows(self, measured: Measured) -> Iterator[tuple[Any, ...]]:
+        """(place, production, consumption, V, A, power factor, state of charge or None, skew, solved) of all meters."""
+        socs: list[float | None] = [None] * len(self._ids)
+        for place in np.flatnonzero(~np.isnan(measured.battery_soc)).tolist():
+            socs[place] = round(float(measured.battery_soc[place]), 1)
         return zip(
             range(len(self._ids)),
             measured.production_wh.tolist(),
@@ -127,76 +138,64 @@ class Output:
             measured.voltage_v.tolist(),
             measured.current_a.tolist(),
             measured.power_factor.tolist(),
-            rounded,
+            socs,
             measured.skew_us.tolist(),
             measured.solved.tolist(),
             strict=True,
         )
 
-    def _singles(self, seq: int, end: int, measured: Measured, silent: object) -> tuple[list[int], list[bytes]]:
-        places, values = [], []
-        encoder, time_us, good, hz = msgspec.json.Encoder().encode, end * 1_000_000, self._good, measured.frequency_hz
-        ids, zones, quiet = self._ids, self._zones, None if silent is None else silent.tolist()  # type: ignore[attr-defined]
-        for place, production, consumption, volt, ampere, factor, soc, skew, solved in self._rows(measured):
-            if quiet is not None and quiet[place]:  # type: ignore[index]
-                continue
-            places.append(place)
-            values.append(
-                encoder(
-                    FleetReading(
-                        meter_id=ids[place],  # type: ignore[index]
-                        zone_id=zones[place],  # type: ignore[index]
-                        seq=seq,
-                        timestamp=time_us + skew,  # type: ignore[operator]
-                        production_wh=production,  # type: ignore[arg-type]
-                        consumption_wh=consumption,  # type: ignore[arg-type]
-                        voltage_v=volt,  # type: ignore[arg-type]
-                        current_a=ampere,  # type: ignore[arg-type]
-                        power_factor=factor,  # type: ignore[arg-type]
-                        frequency_hz=hz if solved else 0.0,
-                        battery_soc=soc,  # type: ignore[arg-type]
-                        quality=good if solved else NOT_CONVERGED,
-                    )
-                )
-            )
-        return places, values  # type: ignore[return-value]
+    def _singles(self, seq: int, end: int, measured: Measured, silent: Mask | None) -> tuple[list[int], list[bytes]]:
+        """Values as msgspec writes a `FleetReading`, by a format string: half the time of struct and encoder."""
+        time_us, hz, tails = end * 1_000_000, measured.frequency_hz, self._tails
+        good = "" if self._good is UNSET else f',"quality":"{self._good}"'
+        said = {True: good, False: f',"quality":"{NOT_CONVERGED}"'}
+        values = [
+            f'{{"seq":{seq},"timestamp":{time_us + skew},"production_wh":{production},"consumption_wh":{consumption},'
+            f'"voltage_v":{volt},"current_a":{ampere},"power_factor":{factor},"frequency_hz":{hz if solved else 0.0},'
+            f'"battery_soc":{"null" if soc is None else soc},{tails[place]}{said[solved]}}}'.encode()
+            for place, production, consumption, volt, ampere, factor, soc, skew, solved in self._rows(measured)
+        ]
+        if silent is None:
+            return list(range(len(values))), values
+        places = np.flatnonzero(~silent).tolist()
+        return places, [values[place] for place in places]
 
-    def _blocks(self, seq: int, end: int, measured: Measured, silent: object) -> tuple[list[int], list[bytes]]:
-        full = []
+    def _blocks(self, seq: int, end: int, measured: Measured, silent: Mask | None) -> tuple[list[int], list[bytes]]:
+        full: list[int] = []
         time_us, good, hz = end * 1_000_000, self._good, measured.frequency_hz
-        quiet = None if silent is None else silent.tolist()  # type: ignore[attr-defined]
+        quiet: list[bool] | None = None if silent is None else silent.tolist()
         for place, production, consumption, volt, ampere, factor, soc, skew, solved in self._rows(measured):
-            if quiet is not None and quiet[place]:  # type: ignore[index]
+            if quiet is not None and quiet[place]:
                 continue
-            waiting = self._waiting.setdefault(place, [])  # type: ignore[arg-type]
+            waiting = self._waiting.setdefault(place, [])
             waiting.append(
                 FleetBlockReading(
                     seq=seq,
-                    timestamp=time_us + skew,  # type: ignore[operator]
-                    production_wh=production,  # type: ignore[arg-type]
-                    consumption_wh=consumption,  # type: ignore[arg-type]
-                    voltage_v=volt,  # type: ignore[arg-type]
-                    current_a=ampere,  # type: ignore[arg-type]
-                    power_factor=factor,  # type: ignore[arg-type]
+                    timestamp=time_us + skew,
+                    production_wh=production,
+                    consumption_wh=consumption,
+                    voltage_v=volt,
+                    current_a=ampere,
+                    power_factor=factor,
                     frequency_hz=hz if solved else 0.0,
-                    battery_soc=soc,  # type: ignore[arg-type]
+                    battery_soc=soc,
                     quality=good if solved else NOT_CONVERGED,
                 )
             )
             if len(waiting) >= self._block or seq % self._block == 0:
                 full.append(place)
-        return full, [self._document(place) for place in full]  # type: ignore[arg-type, return-value]
+        return full, [self._document(place) for place in full]
 
     def _document(self, place: int) -> bytes:
         readings = tuple(self._waiting.pop(place))
         return encode(Block(meter_id=self._ids[place], zone_id=self._zones[place], readings=readings))
 
     def _events(self, places: list[int], values: list[bytes], kind: bytes, at_ms: int) -> list[Event]:
-        partitions, key, zones = self._places, self._key, self._zones
+        partitions, key = self._places, self._key
         header = ("kind", kind)
         if not self._sign:
             return [
-                Event(READINGS_TOPIC, partitions[place], key[zones[place]], value, (header,), at_ms)
+                Event(READINGS_TOPIC, partitions[place], key[place], value, (header,), at_ms)
                 for place, value in zip(places, values, strict=True)
             ]
         public = self._public
@@ -204,7 +203,7 @@ class Output:
             Event(
                 READINGS_TOPIC,
                 partitions[place],
-                key[zones[place]],
+                key[place],
                 value,
                 (header, ("sig", signature), ("pub", public[place])),
                 at_ms,

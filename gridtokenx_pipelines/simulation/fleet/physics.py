@@ -75,7 +75,6 @@ class Physics:
         self.prepared = PreparedNetwork(network.net, buses, backend=backend)
         ids = self.prepared.bus_ids.tolist()
         self._column = np.array([ids.index(bus) for bus in buses], np.int64)
-        self.nominal_v = np.array([float(network.net.bus.vn_kv.at[m.bus]) for m in fleet.members]) * 1_000 / np.sqrt(3)
         self._rated_va = np.array([member.template.rated_kva for member in fleet.members]) * 1_000
         self._zip = np.array([member.template.zip for member in fleet.members], np.float64)
         factor = fleet.column("power_factor")
