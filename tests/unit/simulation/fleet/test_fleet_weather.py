@@ -12,6 +12,7 @@ from gridtokenx_pipelines.simulation.fleet.devices import ONE_WAY, RESERVE, Batt
 from gridtokenx_pipelines.simulation.fleet.engine import Simulator
 from gridtokenx_pipelines.simulation.fleet.errors import ProfileError, ProfileGapError
 from gridtokenx_pipelines.simulation.fleet.fleet import ORIENTATIONS, Member, assembled
+from gridtokenx_pipelines.simulation.fleet.inverters import zip_factor
 from gridtokenx_pipelines.simulation.fleet.scenario import Scenario
 from gridtokenx_pipelines.simulation.fleet.templates import LIBRARY, Template, template_named
 from gridtokenx_pipelines.simulation.fleet.weather import Site, Weather, weather_table
@@ -39,7 +40,8 @@ def test_clouds_take_power_persist_and_are_shared_by_neighbours_but_not_by_seeds
     seconds = MIDNIGHT + 300.0 * np.arange(288 * 20)
     cover = Weather(Site(), 1, 300, 8).cover(seconds)
     assert cover.shape == (288 * 20, 8)
-    assert 0.0 <= cover.min() < 0.1 < 0.9 < cover.max() <= 1
+    assert 0.0 <= cover.min() < 0.1
+    assert 0.9 < cover.max() <= 1
     near = [np.corrcoef(cover[:-lag, 0], cover[lag:, 0])[0, 1] for lag in (1, 9, 60)]
     assert near[0] > 0.9
     assert near[0] > near[1] > near[2]
@@ -76,13 +78,8 @@ def test_a_weather_file_takes_the_place_of_the_model_and_ends_with_a_named_error
     path = weather_file(tmp_path / "w.csv", [f"{900 if 10 <= hour <= 14 else 0},30" for hour in range(24)])
     scenario = Scenario(network="street", fleet="templates", weather=str(path), start=MIDNIGHT, sign=False)
     simulator = Simulator(scenario)
-    noon = Simulator(
-        Scenario(
-            **{name: getattr(scenario, name) for name in scenario.__struct_fields__} | {"start": MIDNIGHT + 43_200}
-        )
-    )
     assert simulator.advance(emit=False)[0].account.production_uwh >= 0
-    sunny = noon._sources.at(MIDNIGHT + 43_200)[1]
+    sunny = simulator._sources.at(MIDNIGHT + 43_200)[1]
     dark = simulator._sources.at(MIDNIGHT + 3_600 * 8)[1]
     assert dark.max() == 0
     assert sunny.max() > 5_000
@@ -142,8 +139,10 @@ def test_vehicles_charge_in_the_evening_and_take_their_energy_of_the_day():
 def test_ratings_hold_whatever_templates_draw():
     fleet = fleet_of(*LIBRARY.values())
     demand = TemplateDemand(fleet, Site())
-    highest = np.max([demand.at(MIDNIGHT + 900 * step, 900) for step in range(-6_000, 6_000, 3)], axis=0)
-    assert (highest * 1.21 <= fleet.ratings_w(900)).all()
+    highest = np.max([demand.at(MIDNIGHT + 900 * step, 900) for step in range(-6_000, 6_000, 7)], axis=0)
+    shares = np.array([member.template.zip for member in fleet.members])
+    at_limit = highest * zip_factor(np.full(len(fleet), 1.1), shares)
+    assert (at_limit <= fleet.ratings_w(900)).all()
 
 
 def test_a_battery_takes_surplus_gives_it_back_and_keeps_its_reserve_and_its_losses():
