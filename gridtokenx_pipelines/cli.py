@@ -27,6 +27,7 @@ LAZY_GROUPS = {
     "influx": ("gridtokenx_pipelines.readings_cli.commands", "influx"),
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
     "portfolio": ("gridtokenx_pipelines.readings_cli.commands", "portfolio"),
+    "settle": ("gridtokenx_pipelines.settle_cli.commands", "settle"),
     "readings": ("gridtokenx_pipelines.readings_cli.commands", "readings"),
     "simulate": ("gridtokenx_pipelines.simulation_cli.commands", "simulate"),
 }

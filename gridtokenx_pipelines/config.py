@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -59,6 +60,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     influxdb_url: str
     influxdb_token: str
     pages_url: str = ""
+    solana_rpc_fallback_urls: tuple[str, ...] = ()
+    highest_bid: int = 1_000_000
+    stuck_after_seconds: int = 900
+    alert_webhook_url: str = ""
+    alert_email_to: tuple[str, ...] = ()
+    alert_email_from: str = ""
+    smtp_url: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -86,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             influxdb_url=env.get("INFLUXDB_URL", ""),
             influxdb_token=env.get("INFLUXDB_TOKEN", ""),
             pages_url=env.get("GRIDTOKENX_PAGES_URL", "").rstrip("/"),
+            solana_rpc_fallback_urls=_urls(env, "SOLANA_RPC_FALLBACK_URLS", ("http://", "https://")),
+            highest_bid=_number(env, "GRIDTOKENX_PRIORITY_FEE_MAX", 1_000_000, (0, 1_000_000_000)),
+            stuck_after_seconds=_number(env, "GRIDTOKENX_STUCK_AFTER_SECONDS", 900, (10, 86_400)),
+            **_alerts(env),
         )
 
     def __repr__(self) -> str:
@@ -111,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "INFLUXDB_URL": self.influxdb_url,
             "INFLUXDB_TOKEN": self.influxdb_token,
             "GRIDTOKENX_PAGES_URL": self.pages_url,
+            "SOLANA_RPC_FALLBACK_URLS": ",".join(self.solana_rpc_fallback_urls),
+            "GRIDTOKENX_PRIORITY_FEE_MAX": str(self.highest_bid),
+            "GRIDTOKENX_STUCK_AFTER_SECONDS": str(self.stuck_after_seconds),
+            "GRIDTOKENX_ALERT_WEBHOOK_URL": self.alert_webhook_url,
+            "GRIDTOKENX_ALERT_EMAIL_TO": ",".join(self.alert_email_to),
+            "GRIDTOKENX_ALERT_EMAIL_FROM": self.alert_email_from,
+            "GRIDTOKENX_SMTP_URL": self.smtp_url,
         }
 
 
@@ -153,6 +172,38 @@ def _grid_path(env: Mapping[str, str], data_dir: Path) -> Path:
             "GRIDTOKENX_GRID_PATH", str(path), "a grid case", "make one with gridtokenx grid prepare, or unset it"
         )
     return path
+
+
+def _alerts(env: Mapping[str, str]) -> dict[str, Any]:
+    """Where alerts go: nowhere by default; addresses without a server, or the other way round, are refused."""
+    webhook = _urls(env, "GRIDTOKENX_ALERT_WEBHOOK_URL", ("http://", "https://"))
+    receivers = tuple(part.strip() for part in env.get("GRIDTOKENX_ALERT_EMAIL_TO", "").split(",") if part.strip())
+    server = _urls(env, "GRIDTOKENX_SMTP_URL", ("smtp://", "smtps://"))
+    if receivers and not server:
+        raise ConfigError("GRIDTOKENX_SMTP_URL", "", "smtp://host:port", "set it, or unset GRIDTOKENX_ALERT_EMAIL_TO")
+    return {
+        "alert_webhook_url": webhook[0] if webhook else "",
+        "alert_email_to": receivers,
+        "alert_email_from": env.get("GRIDTOKENX_ALERT_EMAIL_FROM") or "gridtokenx@localhost",
+        "smtp_url": server[0] if server else "",
+    }
+
+
+def _urls(env: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
+    for url in found:
+        if not url.startswith(schemes):
+            raise ConfigError(
+                name, url.split("://", maxsplit=1)[0] + "://…", " or ".join(schemes), "correct the scheme"
+            )
+    return found
+
+
+def _number(env: Mapping[str, str], name: str, default: int, bounds: tuple[int, int]) -> int:
+    value = env.get(name) or str(default)
+    if not value.isdecimal() or not bounds[0] <= int(value) <= bounds[1]:
+        raise ConfigError(name, value, f"a whole number in {bounds[0]}…{bounds[1]}", "correct or unset it")
+    return int(value)
 
 
 def _required(env: Mapping[str, str], name: str, bound: str) -> str:

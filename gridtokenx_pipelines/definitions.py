@@ -16,7 +16,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from gridtokenx_pipelines import jobs, schedules, sensors  # noqa: E402 - after the filter, on purpose
+from gridtokenx_pipelines import jobs, operations, schedules, sensors  # noqa: E402 - after the filter, on purpose
 from gridtokenx_pipelines.assets import audit, daily, resettlement, settlement  # noqa: E402
 from gridtokenx_pipelines.checks import daily as daily_checks  # noqa: E402
 from gridtokenx_pipelines.checks import quality as quality_checks  # noqa: E402
@@ -32,9 +32,21 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=[*settlement.ASSETS, *resettlement.ASSETS, *audit.ASSETS, *daily.ASSETS],
         asset_checks=[*settlement_checks.CHECKS, *quality_checks.CHECKS, *daily_checks.CHECKS],
-        jobs=[jobs.settle_epoch, jobs.resettle_epoch, jobs.audit_epochs, jobs.watch_quality, jobs.publish_day],
-        schedules=[schedules.catch_up_schedule, schedules.quality_schedule, schedules.daily_schedule],
-        sensors=[sensors.completion_sensor, sensors.correction_sensor],
+        jobs=[
+            jobs.settle_epoch,
+            jobs.resettle_epoch,
+            jobs.audit_epochs,
+            jobs.watch_quality,
+            jobs.publish_day,
+            *operations.JOBS,
+        ],
+        schedules=[
+            schedules.catch_up_schedule,
+            schedules.quality_schedule,
+            schedules.daily_schedule,
+            *operations.SCHEDULES,
+        ],
+        sensors=[sensors.completion_sensor, sensors.correction_sensor, *operations.SENSORS],
         resources={"settlement": Settlement(), **overrides},
     )
 

@@ -32,10 +32,15 @@ class Settlement(dg.ConfigurableResource):
             yield self
 
     @property
+    def settings(self) -> Settings:
+        """The settings that the services are opened with. Raises ConfigError for one that can't be used."""
+        return Settings.from_env(self.environment or None)
+
+    @property
     def services(self) -> Services:
         """The services, opened at the first use. Raises ConfigError for a setting that can't be used."""
         if self._stack is None:
             raise RuntimeError("settlement services were asked for outside a run; use open_services(settings) there")
         if self._services is None:
-            self._services = self._stack.enter_context(open_services(Settings.from_env(self.environment or None)))
+            self._services = self._stack.enter_context(open_services(self.settings))
         return self._services

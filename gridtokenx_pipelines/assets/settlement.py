@@ -44,6 +44,8 @@ COMMON: dict[str, Any] = {
     "partitions_def": EPOCHS,
     # one run for any range: a run per epoch would pay Dagster's second per run 96 times a day of catch-up
     "backfill_policy": dg.BackfillPolicy.single_run(),
+    # a backfill started in the UI carries no tag of the market's: the pool keeps it behind the run that goes on
+    "pool": "market",
 }
 
 

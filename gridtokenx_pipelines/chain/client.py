@@ -18,16 +18,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from solana.exceptions import SolanaRpcException
-from solana.rpc.async_http_provider import AsyncHTTPProvider
 from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-from gridtokenx_pipelines.chain.errors import ChainError, ChainUnavailable, rpc_error, transaction_error
+from gridtokenx_pipelines.chain.errors import ChainError, rpc_error, transaction_error
 from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.chain.transactions import LookupTable, sign
+from gridtokenx_pipelines.chain.transport import Transport
 
 CONFIRMED = {"commitment": "confirmed"}
 ACCOUNTS_PER_CALL = 100
@@ -86,35 +85,31 @@ class Blockhash(msgspec.Struct, frozen=True):
     last_valid_block_height: int
 
 
-class _Body:
-    """Adapter to the provider's request protocol."""
-
-    __slots__ = ("_json",)
-
-    def __init__(self, content: Any) -> None:
-        self._json = msgspec.json.encode(content).decode()
-
-    def to_json(self) -> str:
-        return self._json
-
-
 class ChainClient:
-    """Sync client of one RPC node; safe to use from several threads; close it or use it as a context manager.
+    """Sync client of an RPC node, or of several that stand in for one another.
+
+    Safe to use from several threads; close it or use it as a context manager.
 
     Every method raises ChainUnavailable if the node does not answer and ChainError if it refuses.
     """
 
-    def __init__(self, rpc_url: str, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, rpc_url: str, timeout_seconds: float = 30.0, fallback_urls: Sequence[str] = ()) -> None:
         self.rpc_url = rpc_url
+        self._urls = (rpc_url, *fallback_urls)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chain-client", daemon=True)
         self._thread.start()
-        self._provider = self._await(self._open(timeout_seconds))
+        self._transport = self._await(self._open(timeout_seconds))
         self._ids = itertools.count(1)
         self._blockhash: tuple[float, Blockhash] | None = None
 
-    async def _open(self, timeout_seconds: float) -> AsyncHTTPProvider:
-        return AsyncHTTPProvider(self.rpc_url, timeout=timeout_seconds, http2=False)
+    async def _open(self, timeout_seconds: float) -> Transport:
+        return Transport(self._urls, timeout_seconds)
+
+    @property
+    def failovers(self) -> int:
+        """How often another endpoint had to stand in since this client was made."""
+        return self._transport.failovers
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -122,7 +117,7 @@ class ChainClient:
     def close(self) -> None:
         """Close connections and the background loop."""
         if not self._loop.is_closed():
-            self._await(self._provider.close())
+            self._await(self._transport.close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -138,16 +133,7 @@ class ChainClient:
     # --- transport ---------------------------------------------------------------------------------------------
 
     async def _post(self, content: Any) -> Any:
-        try:
-            return msgspec.json.decode(await self._provider.make_request_unparsed(_Body(content)))
-        except SolanaRpcException as error:
-            cause = error.__cause__
-            raise ChainUnavailable(
-                f"RPC node {self.rpc_url} does not answer ({type(cause).__name__}: {cause}); start it or check the URL",
-                name="Unavailable",
-            ) from error
-        except msgspec.DecodeError as error:
-            raise ChainUnavailable(f"RPC node {self.rpc_url} answered no JSON", name="Unavailable") from error
+        return await self._transport.post(content)
 
     def call(self, method: str, *params: Any) -> Any:
         """Result of one RPC method."""
@@ -167,8 +153,6 @@ class ChainClient:
             requests = [self._request(method, params) for params in part]
             async with gate:
                 responses = await self._post(requests)
-            if not isinstance(responses, list):
-                raise rpc_error(responses.get("error", {}), method)
             by_id = {response["id"]: response for response in responses}
             ordered = [by_id[request["id"]] for request in requests]
             return [RpcRefusal(r["error"]) if "error" in r else r["result"] for r in ordered]
@@ -184,6 +168,10 @@ class ChainClient:
     def slot(self, commitment: str = "confirmed") -> int:
         """Newest slot."""
         return self.call("getSlot", {"commitment": commitment})
+
+    def chain_time(self) -> int:
+        """Unix seconds of the newest slot, as programs see them, about."""
+        return int(self.call("getBlockTime", self.slot()))
 
     def block_height(self, commitment: str = "confirmed") -> int:
         """Newest block height, which blockhash expiry is counted in."""
@@ -263,10 +251,26 @@ class ChainClient:
         found: list[SignatureStatus | None] = []
         for result in self.call_many("getSignatureStatuses", [[list(part), config] for part in parts]):
             for value in _unwrap(result, "getSignatureStatuses")["value"]:
-                found.append(
-                    None if value is None else SignatureStatus(value["slot"], value["err"], value["confirmationStatus"])
-                )
+                found.append(_status(value))
         return found
+
+    def finalised_and_statuses(self, signatures: Sequence[str]) -> tuple[int, int, list[SignatureStatus | None]]:
+        """Finalised block height and slot, and what became of signatures (at most 256), told by one and the same node.
+
+        A node that has finalised a transaction's last valid height and doesn't know it says for good that it never
+        landed; another node's height would prove nothing about this one's knowledge.
+        """
+        asked = [
+            self._request("getBlockHeight", [{"commitment": "finalized"}]),
+            self._request("getSlot", [{"commitment": "finalized"}]),
+            self._request("getSignatureStatuses", [list(signatures), {"searchTransactionHistory": True}]),
+        ]
+        by_id = {response["id"]: response for response in self._await(self._post(asked))}
+        for request in asked:
+            if "error" in by_id[request["id"]]:
+                raise rpc_error(by_id[request["id"]]["error"], request["method"])
+        height, slot, statuses = (by_id[request["id"]]["result"] for request in asked)
+        return height, slot, [_status(value) for value in statuses["value"]]
 
     def transactions(self, signatures: Sequence[str]) -> list[TransactionInfo | None]:
         """Cost and result of confirmed transactions, None where the node has none (yet)."""
@@ -329,6 +333,10 @@ class ChainClient:
         """The node's simulation result: err, logs, unitsConsumed, returnData."""
         raw = base64.b64encode(bytes(transaction)).decode()
         return self.call("simulateTransaction", raw, {"encoding": "base64", **CONFIRMED})["value"]
+
+
+def _status(value: dict[str, Any] | None) -> SignatureStatus | None:
+    return None if value is None else SignatureStatus(value["slot"], value["err"], value["confirmationStatus"])
 
 
 def _bodies(many: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:

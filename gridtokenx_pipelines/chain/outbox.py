@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+from solders.compute_budget import set_compute_unit_price
 from solders.instruction import Instruction
 from sqlalchemy import Engine
 
@@ -21,12 +22,16 @@ from gridtokenx_pipelines.chain.client import Blockhash, ChainClient, SignatureS
 from gridtokenx_pipelines.chain.errors import ChainError, transaction_error
 from gridtokenx_pipelines.chain.outbox_store import Key, OutboxRow, OutboxStore, Receipt
 from gridtokenx_pipelines.chain.signer import Signer
-from gridtokenx_pipelines.chain.transactions import LookupTable, sign
+from gridtokenx_pipelines.chain.transactions import LookupTable, sign, wire_size
+from gridtokenx_pipelines.chain.wire import MAX_TRANSACTION_BYTES
 
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.005, 0.4
 RESEND_SECONDS = 2.0
 MAX_ATTEMPTS = 5
 RECEIPT_PATIENCE_SECONDS = 20.0
+# µlamports a compute unit: nothing at first; a version signed anew bids, and four times as much each time
+FIRST_BID, BID_FACTOR, HIGHEST_BID = 10_000, 4, 1_000_000
+STATUSES_PER_CALL = 256
 # errors that say: what this transaction would do has been done already, by whomever
 DONE_ALREADY = frozenset({"AlreadySettled", "OrderAlreadyRecorded"})
 # refusals that say nothing about whether the transaction can still land
@@ -79,8 +84,15 @@ class _Flight:
 class Outbox:
     """Door to the chain for everything that must happen exactly once."""
 
-    def __init__(self, engine: Engine, client: ChainClient, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        client: ChainClient,
+        clock: Callable[[], float] = time.monotonic,
+        highest_bid: int = HIGHEST_BID,
+    ) -> None:
         self.store = OutboxStore(engine)
+        self._highest_bid = highest_bid
         self.client = client
         self._clock = clock
 
@@ -110,15 +122,24 @@ class Outbox:
         flights = [_Flight(None, row, new=False) for row in self.store.open_rows(runs)]
         self._ask(flights)
 
-    def stamp_finalized(self) -> int:
-        """Stamp receipts whose slot has been finalised since; how many."""
-        open_ones = self.store.unfinalized()
-        statuses = self.client.statuses([signature for signature in open_ones])
-        final = [
-            s for s, status in zip(open_ones, statuses, strict=True) if status and status.confirmation == "finalized"
-        ]
-        self.store.stamp_finalized(final)
-        return len(final)
+    def stamp_finalized(self) -> tuple[int, list[Receipt]]:
+        """Stamp receipts whose slot has been finalised since: how many, and those that a reorganisation took away.
+
+        Gone is what the chain doesn't know although it has finalised the slot that once held it.
+        """
+        stamped, gone, open_ones = 0, list[Receipt](), self.store.unfinalized()
+        for start in range(0, len(open_ones), STATUSES_PER_CALL):
+            part = open_ones[start : start + STATUSES_PER_CALL]
+            _, slot, statuses = self.client.finalised_and_statuses([receipt.signature for receipt in part])
+            final = [
+                receipt.signature
+                for receipt, status in zip(part, statuses, strict=True)
+                if status and status.confirmation == "finalized"
+            ]
+            self.store.stamp_finalized(final)
+            stamped += len(final)
+            gone += [r for r, status in zip(part, statuses, strict=True) if status is None and r.slot <= slot]
+        return stamped, gone
 
     # --- one item's way ----------------------------------------------------------------------------------------
 
@@ -144,9 +165,9 @@ class Outbox:
         self.store.replace(flight.row, renewed)
         flight.row, flight.sent_at = renewed, float("-inf")
 
-    @staticmethod
-    def _signed(item: OutboxItem, blockhash: Blockhash, attempts: int) -> OutboxRow:
-        transaction = sign(item.instructions, item.payer, item.signers, blockhash.value, item.lookup_tables)
+    def _signed(self, item: OutboxItem, blockhash: Blockhash, attempts: int) -> OutboxRow:
+        instructions = with_bid(item, bid_of(attempts, self._highest_bid))
+        transaction = sign(instructions, item.payer, item.signers, blockhash.value, item.lookup_tables)
         return OutboxRow(
             *item.key,
             signature=str(transaction.signatures[0]),
@@ -186,7 +207,7 @@ class Outbox:
                     self.client.forget_blockhash()
             elif answer.name in flight.done_already:
                 self._end_as_done(flight, answer)
-            elif answer.name == "RpcError" or flight.row.status == "stored":
+            elif flight.row.status == "stored":
                 # refused by preflight and never sent before: it has not landed and never will
                 self._end_as_failed(flight, answer)
             else:
@@ -249,12 +270,17 @@ class Outbox:
         oldest = min(flight.row.last_valid_block_height for flight in flights)
         if self.client.block_height("confirmed") <= oldest:
             return
-        height = self.client.block_height("finalized")
-        expired = [flight for flight in flights if flight.row.last_valid_block_height < height]
-        if not expired:
+        gone = []
+        for start in range(0, len(flights), STATUSES_PER_CALL):
+            part = flights[start : start + STATUSES_PER_CALL]
+            height, _, statuses = self.client.finalised_and_statuses([flight.row.signature for flight in part])
+            gone += [
+                flight
+                for flight, status in zip(part, statuses, strict=True)
+                if status is None and flight.row.last_valid_block_height < height
+            ]
+        if not gone:
             return
-        statuses = self.client.statuses([flight.row.signature for flight in expired])
-        gone = [flight for flight, status in zip(expired, statuses, strict=True) if status is None]
         self.client.forget_blockhash()
         for flight in gone:
             if flight.row.attempts >= MAX_ATTEMPTS:
@@ -275,3 +301,17 @@ class Outbox:
     def _end_as_failed(self, flight: _Flight, error: ChainError) -> None:
         flight.failure = error
         self.store.finish([flight.row], "failed", f"{error.name}: {error}")
+
+
+def bid_of(attempts: int, highest: int) -> int:
+    """µlamports a compute unit that the version of this number offers: 0 for the first."""
+    return 0 if attempts <= 1 else min(FIRST_BID * BID_FACTOR ** (attempts - 2), highest)
+
+
+def with_bid(item: OutboxItem, bid: int) -> tuple[Instruction, ...]:
+    """The item's instructions with a priority fee, without one where it would not fit the transaction any more."""
+    if not bid:
+        return item.instructions
+    bidding = (set_compute_unit_price(bid), *item.instructions)
+    fits = wire_size(bidding, item.payer.pubkey, item.lookup_tables) <= MAX_TRANSACTION_BYTES
+    return bidding if fits else item.instructions

@@ -178,6 +178,24 @@ class OutboxStore:
             if rows:
                 connection.execute(done)
 
+    def adopt(self, rows: Sequence[OutboxRow], receipts: Sequence[Receipt]) -> None:
+        """Store what the chain's history tells of transactions that this database has forgotten.
+
+        A row that is confirmed already stays as it is.
+        """
+        if not rows:
+            return
+        new = insert(OUTBOX)
+        names = ("signature", "transaction", "last_valid_block_height", "status", "attempts", "error")
+        statement = new.on_conflict_do_update(
+            index_elements=list(KEY_COLUMNS),
+            set_={name: new.excluded[name] for name in names},
+            where=OUTBOX.c.status != "confirmed",
+        )
+        with self.engine.begin() as connection:
+            connection.execute(statement, [msgspec.structs.asdict(row) for row in rows])
+            connection.execute(WRITE_RECEIPT, [msgspec.structs.asdict(receipt) for receipt in receipts])
+
     def receipts(self, rows: Sequence[OutboxRow]) -> list[Receipt]:
         """Receipts of confirmed rows, in order; rows done by another's transaction get an empty one."""
         if not rows:
@@ -192,11 +210,11 @@ class OutboxStore:
             for row in rows
         ]
 
-    def unfinalized(self, limit: int = 10_000) -> list[str]:
-        """Signatures of receipts that are confirmed and not yet stamped finalised."""
-        statement = select(RECEIPTS.c.signature).where(RECEIPTS.c.commitment == "confirmed").limit(limit)
+    def unfinalized(self, limit: int = 100_000) -> list[Receipt]:
+        """Receipts that are confirmed and not yet stamped finalised, oldest slot first."""
+        statement = select(RECEIPTS).where(RECEIPTS.c.commitment == "confirmed").order_by(RECEIPTS.c.slot).limit(limit)
         with self.engine.connect() as connection:
-            return [row[0] for row in connection.execute(statement)]
+            return [Receipt(*row) for row in connection.execute(statement)]
 
     def stamp_finalized(self, signatures: Sequence[str]) -> None:
         """Stamp receipts finalised."""

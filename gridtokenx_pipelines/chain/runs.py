@@ -10,7 +10,7 @@ Every stage reads the chain when something is refused: what others have done cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +28,17 @@ from gridtokenx_pipelines.settlement.batches import RunPlan
 Account = dict[str, Any] | None
 PREPARE, BEGIN, METER, COMMIT, RECORD, SETTLE, FINALIZE, DONE = range(8)
 STATUS_COMMITTED, STATUS_FINALISED = 1, 2
+FLAG_VOID = 1 << 15
+
+
+class RunVoided(ChainError):
+    """The authority voided this run: nothing of it will ever apply, and the ledger takes its booking back."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        super().__init__(
+            f"run {plan.run} of epoch {plan.epoch} (seq {plan.seq}) is void on the chain", name="RunVoided"
+        )
+        self.plan = plan
 
 
 class _Progress:
@@ -49,13 +60,19 @@ def settle_run(client: ChainClient, outbox: Outbox, plan: RunPlan, keys: RunKeys
     return settle_runs(client, outbox, [plan], keys, lookup)[0]
 
 
-def settle_runs(
-    client: ChainClient, outbox: Outbox, plans: Sequence[RunPlan], keys: RunKeys, lookup: Lookup
+def settle_runs(  # noqa: PLR0917 - the contract's door
+    client: ChainClient,
+    outbox: Outbox,
+    plans: Sequence[RunPlan],
+    keys: RunKeys,
+    lookup: Lookup,
+    attested: Callable[[RunPlan], None] = lambda plan: None,
 ) -> list[list[Receipt]]:
     """Bring consecutive runs (ascending in seq) to their end, pipelined; receipts per plan.
 
-    Doing it again sends nothing and returns the same receipts. Raises ChainError when a transaction is refused for a
-    reason that the chain's state does not explain; ValueError if the plans are not in the order of their seq.
+    Doing it again sends nothing and returns the same receipts. `attested` is called once for each run whose root the
+    chain holds as final. Raises RunVoided where the authority voided a run meanwhile, ChainError when a transaction is
+    refused for a reason that the chain's state does not explain, ValueError for plans not in the order of their seq.
     """
     seqs = [plan.seq for plan in plans]
     if seqs != sorted(set(seqs)):
@@ -65,7 +82,14 @@ def settle_runs(
     outbox.reconcile(names)
     steps = RunSteps(keys, lookup)
     runs = [_Progress(plan, state) for plan, state in zip(plans, read_runs(client, plans), strict=True)]
-    while any(run.stage != DONE for run in runs):
+    told: set[int] = set()
+    while True:
+        for run in runs:
+            if run.stage > PREPARE and run.plan.seq not in told:
+                attested(run.plan)
+                told.add(run.plan.seq)
+        if all(run.stage == DONE for run in runs):
+            break
         _go([run for index, run in enumerate(runs) if _may_go(runs, index)], steps, client, outbox)
     receipts = outbox.store.receipts_of_runs(names)
     return [receipts.get(name, []) for name in names]
@@ -153,6 +177,8 @@ def read_runs(client: ChainClient, plans: Sequence[RunPlan]) -> list[ChainRun]:
 
 def _stage(plan: RunPlan, epoch: Account, metered: Account, missing: Missing) -> int:
     """The first stage of the plan that the chain has not finished."""
+    if epoch and epoch["run"] == plan.run and epoch["status"] == STATUS_FINALISED and epoch["flags"] & FLAG_VOID:
+        raise RunVoided(plan)
     if epoch is None or metered is None or missing.root or missing.metering_root:
         return PREPARE
     if epoch["run"] > plan.run or (epoch["run"] == plan.run and epoch["status"] == STATUS_FINALISED):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import polars as pl
 
@@ -16,12 +17,12 @@ from gridtokenx_pipelines.chain import addresses, lookup
 from gridtokenx_pipelines.chain.idl import Program
 from gridtokenx_pipelines.chain.outbox import Outbox
 from gridtokenx_pipelines.chain.run_steps import RunKeys
-from gridtokenx_pipelines.chain.runs import settle_runs
+from gridtokenx_pipelines.chain.runs import RunVoided, settle_runs
 from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.batches import RunPlan
-from gridtokenx_pipelines.settlement_service import chain_proof, instructions, movements
+from gridtokenx_pipelines.settlement_service import chain_proof, finality, instructions, movements
 from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
 from gridtokenx_pipelines.settlement_service.report import EpochReport
@@ -74,6 +75,7 @@ def settle_open_runs(services: Services, through_epoch: int | None = None, inspe
     With `through_epoch`, up to the last open run of an epoch not after it: what lies before it in seq must go first.
     Plans of epochs other than `inspected` are inspected here; PlanRefused, before anything is sent, if one fails.
     """
+    finality.follow(services)
     with services.engine.connect() as connection:
         open_runs = ledger.open_runs(connection)
     if through_epoch is not None:
@@ -85,7 +87,7 @@ def settle_open_runs(services: Services, through_epoch: int | None = None, inspe
     instructions.plan_epochs(services, epochs)
     _require_sound(services, [epoch for epoch in epochs if epoch not in inspected])
     keys = RunKeys(payer=services.relayer, authority=services.authority, oracles=_attesting(services))
-    outbox = Outbox(services.engine, services.client)
+    outbox = Outbox(services.engine, services.client, highest_bid=services.highest_bid)
     with services.engine.connect() as connection:
         meters, wallets = participants.meter_addresses(connection), participants.trader_addresses(connection)
     # in the batches' order, by id and wallet, so that a batch's accounts lie in one table or two
@@ -93,10 +95,28 @@ def settle_open_runs(services: Services, through_epoch: int | None = None, inspe
     table = lookup.ensure(services.client, services.relayer, named)
     for start in range(0, len(open_runs), RUNS_AT_ONCE):
         part = open_runs[start : start + RUNS_AT_ONCE]
-        settle_runs(services.client, outbox, [_plan(services, run) for run in part], keys, table)
+        try:
+            settle_runs(
+                services.client,
+                outbox,
+                [_plan(services, run) for run in part],
+                keys,
+                table,
+                partial(_attested, services),
+            )
+        except RunVoided as void:
+            for run in part:
+                if run.seq < void.plan.seq:
+                    _mark_finalised(services, run)
+            raise
         for run in part:
             _mark_finalised(services, run)
     return set(epochs)
+
+
+def _attested(services: Services, plan: RunPlan) -> None:
+    with services.engine.begin() as connection:
+        ledger.set_status(connection, plan.seq, "attested")
 
 
 def _require_sound(services: Services, epochs: Sequence[int]) -> None:
@@ -114,10 +134,17 @@ def _attesting(services: Services) -> tuple[Signer, ...]:
     account = services.client.account(addresses.governance())
     if account is None:
         raise ConfigError("SOLANA_RPC_URL", services.client.rpc_url, "a network that is set up", "run the set-up first")
-    threshold = Program.load("governance").decode("Governance", account.data)["oracle_threshold"]
-    if len(services.oracles) < threshold:
-        raise ConfigError("oracle keys", len(services.oracles), f"at least {threshold}", "add keys to the keys folder")
-    return services.oracles[:threshold]
+    governance = Program.load("governance").decode("Governance", account.data)
+    # a set that waits acts from its hour on, though the account still shows the former one until somebody votes
+    waits = governance["oracles_from"]
+    due = waits != 0 and waits <= services.client.chain_time()
+    prefix = "next_" if due else ""
+    members = governance[f"{prefix}oracles"][: governance[f"{prefix}oracle_count"]]
+    threshold = governance[f"{prefix}oracle_threshold"]
+    ours = tuple(oracle for oracle in services.oracles if oracle.pubkey in members)
+    if len(ours) < threshold:
+        raise ConfigError("oracle keys", len(ours), f"at least {threshold} of the set in force", "add their key files")
+    return ours[:threshold]
 
 
 def _plan(services: Services, run: ledger.Run) -> RunPlan:

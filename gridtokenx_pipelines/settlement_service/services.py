@@ -47,6 +47,8 @@ class Services:
     oracles: tuple[Signer, ...]
     grid: GridCase | None = None
     pages_url: str = ""
+    # most µlamports a compute unit that a transaction signed anew may bid
+    highest_bid: int = 1_000_000
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
             "GRIDTOKENX_KEYS_DIR", str(settings.keys_dir), f"a folder with {ORACLE_KEYS}", "put keys there"
         )
     engine = make_engine(settings.database_url)
-    client = ChainClient(settings.solana_rpc_url)
+    client = ChainClient(settings.solana_rpc_url, fallback_urls=settings.solana_rpc_fallback_urls)
     try:
         yield Services(
             engine=engine,
@@ -77,6 +79,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
             oracles=tuple(map(FileSigner, oracle_files)),
             grid=read_case(settings.grid_path),
             pages_url=settings.pages_url,
+            highest_bid=settings.highest_bid,
         )
     finally:
         client.close()

@@ -19,6 +19,18 @@ def first_epoch(connection: Connection) -> int | None:
     return None if found is None else int(found)
 
 
+# corrections come up to 14 days after an epoch's end (domain §3); a day more for the last of them to settle
+HORIZON_EPOCHS, CLOSED_AFTER_EPOCHS = 14 * 96, 15 * 96
+
+
+def horizon_begins(connection: Connection) -> int:
+    """The oldest epoch that may still be corrected, counted from the newest one that closed or cleared."""
+    newest = connection.execute(
+        text("SELECT greatest((SELECT max(closed_epoch) FROM stream_progress), (SELECT max(epoch) FROM market_epochs))")
+    ).scalar()
+    return int(newest or 0) - HORIZON_EPOCHS
+
+
 def last_cleared_epoch(connection: Connection) -> int:
     """The last epoch whose clearing is final, −1 before the first."""
     sql = "SELECT coalesce(max(epoch), -1) FROM market_epochs WHERE status IN ('cleared', 'halted', 'settled')"

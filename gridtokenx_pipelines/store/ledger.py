@@ -93,6 +93,11 @@ def open_runs(connection: Connection) -> list[Run]:
     return [Run(**each._mapping) for each in found]
 
 
+def last_seq(connection: Connection) -> int:
+    """The seq of the newest booked run, 0 before the first."""
+    return int(connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one())
+
+
 def next_run(connection: Connection, epoch: int) -> int:
     """The number that the next run of an epoch gets."""
     return max((each.run for each in runs_of(connection, epoch)), default=-1) + 1

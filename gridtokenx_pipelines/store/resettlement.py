@@ -9,26 +9,26 @@ from collections.abc import Mapping
 
 import msgspec
 import polars as pl
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from gridtokenx_pipelines.epochs import is_on_peak
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.settlement.frames import LATE
 from gridtokenx_pipelines.settlement.ledger import book_resettlement
 from gridtokenx_pipelines.settlement.resettlement import Judgement, judge
-from gridtokenx_pipelines.store import energy, ledger, participants
+from gridtokenx_pipelines.store import disputes, energy, ledger, participants
+from gridtokenx_pipelines.store.epochs import CLOSED_AFTER_EPOCHS, HORIZON_EPOCHS, horizon_begins
 from gridtokenx_pipelines.store.postgres import read_frame
 
 
-def book_next(
-    connection: Connection, *, through_epoch: int, rules: Mapping[int, Rules] | Rules, cause: str = "corrections"
-) -> ledger.Run | None:
+def book_next(connection: Connection, *, through_epoch: int, rules: Mapping[int, Rules] | Rules) -> ledger.Run | None:
     """Judge the waiting corrections up to a boundary epoch, and book the next run, if there is one to book.
 
     Call it, each time in its own transaction, until it returns None. Corrections that are only recorded or rejected
     are concluded in the same transaction.
     """
     state = ledger.state_before(connection)
+    _refuse_closed(connection)
     corrections = energy.corrections_waiting(connection, through_epoch)
     if corrections.is_empty():
         return None
@@ -45,7 +45,20 @@ def book_next(
         accounts=state.accounts,
         rules=rules,
     )
+    cause = disputes.cause_of(connection, judgement.outcomes)
     return ledger.book(connection, msgspec.structs.replace(booking, corrections=judgement.outcomes), cause)
+
+
+def _refuse_closed(connection: Connection) -> None:
+    """Answer what came so late that its epochs are closed for good on the chain: rejected by name."""
+    closed = horizon_begins(connection) - (CLOSED_AFTER_EPOCHS - HORIZON_EPOCHS)
+    connection.execute(
+        text(
+            "UPDATE corrections SET status = 'rejected', booked_seq = 0, reason = :reason "
+            "WHERE booked_seq IS NULL AND boundary_epoch - 1 < :closed"
+        ),
+        {"closed": closed, "reason": "beyond_horizon: its epochs are closed for good; settle the claim outside"},
+    )
 
 
 def judge_waiting(

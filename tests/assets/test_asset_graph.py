@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from gridtokenx_pipelines.definitions import build_definitions
 from gridtokenx_pipelines.epochs import epoch_of_key
@@ -147,6 +148,16 @@ def test_settling_waits_for_no_statistics_and_watching_runs_nothing_else() -> No
     assert not steps["settle_epoch"] & steps["watch_quality"]
 
 
+MOVING = {
+    "net_energy",
+    "order_book",
+    "clearing_results",
+    "mint_instructions",
+    "settlement_receipts",
+    "resettlement_receipts",
+}
+
+
 def test_jobs_schedules_and_sensors_are_as_decided() -> None:
     definitions = build_definitions()
     spine = {
@@ -173,9 +184,26 @@ def test_jobs_schedules_and_sensors_are_as_decided() -> None:
         "catch_up_schedule": "3,18,33,48 * * * *",
         "quality_schedule": "7,22,37,52 * * * *",
         "daily_schedule": "0 1 * * *",
+        "retention_schedule": "40 1 * * *",
     }
     sensors = {sensor.name: sensor.minimum_interval_seconds for sensor in definitions.sensors or ()}
-    assert sensors == {"completion_sensor": 10, "correction_sensor": 30}
+    assert sensors == {
+        "completion_sensor": 10,
+        "correction_sensor": 30,
+        "chain_sensor": 30,
+        "stuck_settlement_sensor": 60,
+        "failure_sensor": 30,
+    }
+
+
+def test_whatever_moves_the_market_waits_in_one_pool_with_one_place_even_a_backfill_from_the_ui() -> None:
+    definitions = build_definitions()
+    moving = {key for key in graph(definitions).materializable_asset_keys if key.to_user_string() in MOVING}
+    pools = {asset.op.pool for asset in definitions.assets or () if set(asset.keys) & moving}  # type: ignore[union-attr]
+    assert pools == {"market"}
+    assert definitions.resolve_job_def("resume_stuck_settlement").graph.nodes[0].definition.pool == "market"
+    limits = yaml.safe_load((DOCS.parent / "dagster.yaml").read_text())["concurrency"]["pools"]
+    assert limits == {"granularity": "run", "default_limit": 1}
 
 
 def test_importing_the_definitions_reads_no_environment_and_warns_of_nothing() -> None:

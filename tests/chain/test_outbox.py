@@ -233,7 +233,7 @@ def test_receipts_are_stamped_when_their_slot_is_finalised(client: ChainClient, 
     with engine.begin() as connection:
         connection.execute(text("UPDATE blockchain_transactions SET commitment = 'confirmed'"))
     time.sleep(0.2)  # 20 slots
-    assert (outbox.stamp_finalized(), outbox.stamp_finalized()) == (3, 0)
+    assert (outbox.stamp_finalized(), outbox.stamp_finalized()) == ((3, []), (0, []))
     with engine.connect() as connection:
         stamped = connection.execute(text("SELECT DISTINCT commitment FROM blockchain_transactions")).all()
     assert stamped == [("finalized",)]

@@ -44,6 +44,8 @@ ALLOWED = {
     "exporter": UNITS | {"store", "chain", "config", "observability"},
     "settlement_service": UNITS | DOMAIN | ADAPTERS | {"grid", "config", "quality", "audit"},
     "audit_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "audit", "settlement_service"},
+    "settle_cli": UNITS | DOMAIN | ADAPTERS | {"config", "settlement_service"},
+    "alerts": UNITS | {"config"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
     "dagster_storage": UNITS | {"dagster_event_log"},
@@ -60,7 +62,8 @@ DAGSTER = UNITS | {
     "settlement_service",
     "quality",
 }
-ALLOWED |= dict.fromkeys(("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER)
+ALLOWED |= dict.fromkeys(("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER | {"operations"})
+ALLOWED["operations"] = DAGSTER | {"alerts", "config"}
 ALLOWED["instance"] = {"partitions", "config", "definitions"}
 
 # outside libraries that only some rooms may touch
@@ -75,6 +78,7 @@ KEPT_TO = {
         "partitions",
         "definitions",
         "instance",
+        "operations",
     }
     | {"dagster_storage", "dagster_event_log", "demo", "cli"},
     "dagster_postgres": {"dagster_storage", "dagster_event_log"},

@@ -1,0 +1,1 @@
+"""Alerts: telling people, by webhook and e-mail, what a sensor has found."""

@@ -1,0 +1,1 @@
+"""`gridtokenx settle`: an operator's decisions and repairs, at the terminal."""
