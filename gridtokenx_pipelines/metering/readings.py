@@ -61,6 +61,21 @@ class Raw(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, bytes], ...] = ()
     key: bytes | None = None
 
+    def signed(self) -> tuple[bytes, bytes]:
+        """Headers `sig` and `pub`, as nearly every record has them: those two first."""
+        if len(self.headers) >= 2:
+            (first, signature), (second, key) = self.headers[:2]
+            if first == "sig" and second == "pub":
+                return signature or b"", key or b""
+        return self.header("sig"), self.header("pub")
+
+    def kind(self) -> bytes:
+        """Header `kind`; readings have none, only `sig` and `pub`."""
+        headers = self.headers
+        if len(headers) == 2 and headers[0][0] == "sig" and headers[1][0] == "pub":
+            return b""
+        return self.header("kind")
+
     def header(self, name: str) -> bytes:
         """The first header of that name, or no bytes."""
         for have, value in self.headers:
@@ -152,7 +167,7 @@ def decode(raw: Raw) -> Body | Refusal:
             f"value had {len(value)} bytes, must have at most {MAX_VALUE_BYTES}; send smaller blocks",
         )
     try:
-        body = _decoded(value, raw.header("kind") == KIND_TICK)
+        body = _decoded(value, raw.kind() == KIND_TICK)
     except msgspec.ValidationError as error:
         return Refusal(RejectReason.BAD_FIELD, f"{error}; correct the field")
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

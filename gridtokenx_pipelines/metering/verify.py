@@ -63,7 +63,7 @@ class Verifier:
 
     def messages(self, raws: Sequence[Raw]) -> list[Message]:
         """One `Message` per record, in order."""
-        if len(raws) < INLINE_BELOW:
+        if len(raws) < INLINE_BELOW or self._threads == 1:
             return self._chunk(raws)
         size = -(-len(raws) // self._threads)
         chunks = [raws[start : start + size] for start in range(0, len(raws), size)]
@@ -76,7 +76,7 @@ class Verifier:
         body = decode(raw)
         if isinstance(body, Refusal):
             return Message(raw, body)
-        signature, pub = raw.header("sig"), raw.header("pub")
+        signature, pub = raw.signed()
         if isinstance(body, Tick):
             authentic = self._is_tick_signed(signature, pub, raw.value)
         else:

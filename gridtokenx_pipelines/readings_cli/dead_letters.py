@@ -15,6 +15,8 @@ import click
 import msgspec
 import polars as pl
 
+from gridtokenx_pipelines.config import ConfigError, kafka_from_env
+from gridtokenx_pipelines.messaging.connection import Cluster
 from gridtokenx_pipelines.messaging.kafka import Sender, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_READINGS, METER_REGISTRY, partition_for_zone
 from gridtokenx_pipelines.metering.readings import Block, Reading, decode
@@ -153,7 +155,7 @@ def run_fix(asked: Asked) -> int:
             err=True,
         )
         return 1
-    sender = Sender(asked.brokers)
+    sender = Sender(_cluster(asked.brokers))
     sender.send(METER_REGISTRY.name, encode_record(record), key=record.meter_id.encode(), partition=0)
     sender.flush()
     left = int(waiting["letters"].sum())
@@ -191,14 +193,23 @@ def run_replay(asked: Asked) -> int:
         if asked.dry_run:
             click.echo(f"would send {len(found)} dead letters again: {', '.join(each.place for each in found[:10])}")
             return 0
-        _send(asked.brokers, found)
+        _send(_cluster(asked.brokers), found)
         with database.begin() as connection:
             mark_replayed(connection, found, time.time_ns() // 1_000)
     click.echo(f"sent {len(found)} dead letters again")
     return 0
 
 
-def _send(brokers: str, found: list[DeadLetterRow]) -> None:
+def _cluster(brokers: str) -> Cluster:
+    try:
+        return Cluster(brokers, kafka_from_env()[1])
+    except ConfigError as error:
+        if error.name != "KAFKA_BOOTSTRAP_SERVERS":
+            raise
+        return Cluster(brokers)  # named by --brokers alone
+
+
+def _send(brokers: Cluster, found: list[DeadLetterRow]) -> None:
     """Value, key and signed headers byte for byte; readings to the partition of the zone they name."""
     sender = Sender(brokers)
     partitions = {topic: partitions_of(brokers, topic) for topic in sorted({each.topic for each in found})}

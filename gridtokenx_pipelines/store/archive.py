@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import polars as pl
@@ -60,15 +61,19 @@ class ArchiveError(LookupError):
     """The archive lacks what was asked for: names it, what there is, and the remedy."""
 
 
-class _Stamped(msgspec.Struct):
-    timestamp: int | datetime = 0
+# what no column can hold was refused as a bad field, and is found by its offset
+_Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | datetime
 
 
-class _Said(msgspec.Struct):
+class _Stamped(msgspec.Struct, gc=False):
+    timestamp: _Time = 0
+
+
+class _Said(msgspec.Struct, gc=False):
     """Just enough of a record to find it again."""
 
     meter_id: str = ""
-    timestamp: int | datetime = 0
+    timestamp: _Time = 0
     readings: tuple[_Stamped, ...] = ()
 
 
@@ -78,6 +83,7 @@ _SAID = msgspec.json.Decoder(_Said)
 def frame_of(partition: int, raws: Sequence[Raw], refused: Mapping[int, int] | None = None) -> pl.DataFrame:
     """Records in offset order as the archive's columns; a header that was not there is null; refused: offset → code."""
     codes = refused or {}
+    signed = [raw.signed() for raw in raws]
     return pl.DataFrame(
         {
             "partition": [partition] * len(raws),
@@ -85,8 +91,10 @@ def frame_of(partition: int, raws: Sequence[Raw], refused: Mapping[int, int] | N
             "broker_us": [raw.broker_us for raw in raws],
             "key": [raw.key for raw in raws],
             "value": [raw.value for raw in raws],
-            **{name: [raw.header(name) or None for raw in raws] for name in ("sig", "pub", "kind")},
-            "reason_code": [codes.get(raw.offset) for raw in raws],
+            "sig": [signature or None for signature, _ in signed],
+            "pub": [key or None for _, key in signed],
+            "kind": [raw.kind() or None for raw in raws],
+            "reason_code": [codes.get(raw.offset) for raw in raws] if codes else [None] * len(raws),
         },
         schema=SCHEMA,
     )
@@ -111,21 +119,22 @@ def index_of(frame: pl.DataFrame, epoch: int) -> pl.DataFrame:
     rows = []
     for offset, value, kind in frame.select("offset", "value", "kind").iter_rows():
         said = None if kind else _said(value)
-        if said is not None and said.meter_id:
-            times = [time_us(each.timestamp) for each in said.readings] or [time_us(said.timestamp)]
+        if said is None or not said.meter_id:
+            continue
+        if said.readings:
+            times = [time_us(each.timestamp) for each in said.readings]
             rows.append((said.meter_id, offset, epoch, min(times), max(times)))
+        else:
+            at = time_us(said.timestamp)
+            rows.append((said.meter_id, offset, epoch, at, at))
     return pl.DataFrame(rows, schema=INDEX_SCHEMA, orient="row").sort("meter_id", "offset")
 
 
 def _said(value: bytes) -> _Said | None:
     try:
-        said = _SAID.decode(value)
-        said.meter_id.encode("ascii")
-    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError):
+        return _SAID.decode(value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    # what no column can hold was refused as a bad field, and is found by its offset
-    fits = all(abs(time_us(each.timestamp)) < 2**63 for each in (said, *said.readings))
-    return said if fits else None
 
 
 def write_epoch(store: ParquetStore, epoch: int, partition: int, frame: pl.DataFrame) -> None:

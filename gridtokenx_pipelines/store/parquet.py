@@ -52,7 +52,7 @@ class ParquetStore:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             with open(temporary, "wb") as handle:
-                frame.write_parquet(handle, compression="zstd")
+                frame.write_parquet(handle, compression="zstd", compression_level=1)  # signatures don't shrink
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(temporary, target)
