@@ -25,6 +25,7 @@ LAZY_GROUPS = {
     "kafka": ("gridtokenx_pipelines.kafka_cli.commands", "kafka"),
     "dead-letters": ("gridtokenx_pipelines.readings_cli.commands", "dead_letters"),
     "influx": ("gridtokenx_pipelines.readings_cli.commands", "influx"),
+    "stream": ("gridtokenx_pipelines.stream_cli.commands", "stream"),
     "market": ("gridtokenx_pipelines.market_cli.commands", "market"),
     "portfolio": ("gridtokenx_pipelines.readings_cli.commands", "portfolio"),
     "settle": ("gridtokenx_pipelines.settle_cli.commands", "settle"),
@@ -98,40 +99,6 @@ def ui(data_dir: Path, port: int) -> None:
     from gridtokenx_pipelines.demo.ui import serve_ui  # noqa: PLC0415
 
     sys.exit(serve_ui(data_dir.resolve(), port))
-
-
-@cli.group()
-def stream() -> None:
-    """Run a streaming flow (configured by the environment)."""
-
-
-def _stream_options(command):  # type: ignore[no-untyped-def] # click's decorator
-    command = click.option("--recovery", required=True, type=click.Path(path_type=Path), help="Recovery store.")(
-        command
-    )
-    return click.option(
-        "--snapshot-seconds", default=1.0, show_default=True, type=click.FloatRange(0), help="Snapshot interval."
-    )(command)
-
-
-@stream.command()
-@_stream_options
-def telemetry(recovery: Path, snapshot_seconds: float) -> None:
-    """Readings: decode, verify, window; net energy, corrections, dead letters, archive."""
-    _run_flow("telemetry", recovery, snapshot_seconds)
-
-
-@stream.command()
-@_stream_options
-def orders(recovery: Path, snapshot_seconds: float) -> None:
-    """Orders and cancels: verify, check, freeze at the gate; rejects to the dead letters."""
-    _run_flow("orders", recovery, snapshot_seconds)
-
-
-def _run_flow(flow: str, recovery: Path, snapshot_seconds: float) -> None:
-    from streaming.run import run_flow  # noqa: PLC0415
-
-    run_flow(flow, Settings.from_env(), recovery.resolve(), snapshot_seconds)
 
 
 @cli.command()

@@ -47,6 +47,7 @@ def settlement_request(epochs: Sequence[int]) -> dg.RunRequest:
 )
 def completion_sensor(context: dg.SensorEvaluationContext, settlement: Settlement) -> dg.SensorResult | dg.SkipReason:
     """Key = epoch (or range), so that an epoch whose run failed is left to the schedule and the operator."""
+    settlement.services.publish()  # what a broker that was away has not been told yet
     if market_is_busy(context.instance):
         return dg.SkipReason("a run of this market is going on")
     waiting = progress.complete_unsettled_epochs(settlement.services, limit=MAX_EPOCHS_PER_RUN)

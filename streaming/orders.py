@@ -96,9 +96,11 @@ class RegistryLookup:
     def _current(self) -> None:
         if self._version != self._view.version:
             self._version = self._view.version
-            self._ids = {meter_hash(meter_id): meter_id for meter_id in self._view}
+            # at once: with several workers another thread may be adding to the view
+            known = tuple(self._view)
+            self._ids = {meter_hash(meter_id): meter_id for meter_id in known}
             self._owned = {}
-            for meter_id in self._view:
+            for meter_id in known:
                 self._owned.setdefault(self._view.records(meter_id)[-1].wallet, []).append(meter_id)
 
     def meter(self, hashed_id: bytes) -> MeterFacts | None:

@@ -1,49 +1,59 @@
-"""The processes of the flows: settings, recovery store, signals. `python -m streaming.run telemetry --brokers …`.
+"""The flows by name: what each is built from. `python -m streaming.run telemetry --brokers …`.
 
-Belongs here: what stands around a flow. Does not belong here: the flows themselves (telemetry.py, orders.py). SIGTERM
-and SIGINT let the flow finish its batch, snapshot, and end with code 0; after any other end it goes on from the last
-snapshot.
+Belongs here: adapters handed to the flows. Does not belong here: the flows themselves (telemetry.py, orders.py,
+price_guard.py), what stands around them (process.py), restarting them (supervise.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
-from bytewax.dataflow import Dataflow
-from bytewax.recovery import RecoveryConfig, init_db_dir
-from bytewax.testing import run_main
 
 from gridtokenx_pipelines.config import ConfigError, Settings
 from gridtokenx_pipelines.market.rules import Rules
+from gridtokenx_pipelines.messaging.connection import Brokers, Cluster
 from gridtokenx_pipelines.messaging.influx import InfluxWriter
-from gridtokenx_pipelines.messaging.kafka import BrokerError, Sender, partitions_of, read_range, wait_for_broker
+from gridtokenx_pipelines.messaging.kafka import Sender, partitions_of, read_range, wait_for_broker
 from gridtokenx_pipelines.messaging.registry_topic import RegistryTopic
-from gridtokenx_pipelines.messaging.topics import METER_READINGS, METER_REGISTRY, NET_ENERGY, ORDERS
-from gridtokenx_pipelines.metering.state import StateVersionError
+from gridtokenx_pipelines.messaging.topics import (
+    MARKET_EVENTS,
+    METER_READINGS,
+    METER_REGISTRY,
+    NET_ENERGY,
+    ORDERS,
+    TRADES,
+)
 from gridtokenx_pipelines.metering.verify import Verifier
+from gridtokenx_pipelines.observability import logs
+from gridtokenx_pipelines.observability.metrics import READINGS, FlowMetrics
+from gridtokenx_pipelines.observability.sampler import Sampler
 from gridtokenx_pipelines.store.energy import refused_offsets
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine
-from streaming import orders, telemetry
+from streaming import orders, price_guard, telemetry
 from streaming.archive import Archive, archived_points
+from streaming.observe import Observer
+from streaming.process import Running, ended_by_signals, endpoint_of, named_end, run, run_id
 from streaming.source import KafkaBatches
 
-FLOWS = ("telemetry", "orders")
+FLOWS = ("telemetry", "orders", "price-guard")
+LAG_SECONDS, MARKET_SECONDS = 2.0, 15.0
 
 
 class FlowSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a flow needs to know. `archive_dir` is the folder in which `archive/` lies; `market` its 32-byte address."""
+    """What a flow needs to know. `archive_dir` is the folder in which `archive/` lies; `market` its 32-byte address.
 
-    brokers: str
+    From `workers` on: how it runs, as `process.Running` has it.
+    """
+
+    brokers: Brokers
     database_url: str
     recovery_dir: Path
     archive_dir: Path
@@ -53,21 +63,60 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True):
     readings_topic: str = METER_READINGS.name
     orders_topic: str = ORDERS.name
     registry_topic: str = METER_REGISTRY.name
+    trades_topic: str = TRADES.name
     influxdb_url: str = ""
     influxdb_token: str = ""
     market: bytes = b""
     rules: Rules = Rules()
+    workers: int = 1
+    addresses: tuple[str, ...] = ()
+    index: int = 0
+    recovery_partitions: int = 1
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = 0
+
+    def running(self) -> Running:
+        """How it runs. Raises ConfigError."""
+        return Running(**{name: getattr(self, name) for name in Running.__struct_fields__}).checked()
+
+
+class _Process(NamedTuple):
+    """What every flow's process has: resources to close, its source, its eyes."""
+
+    resources: contextlib.ExitStack
+    source: KafkaBatches
+    partitions: int
+    observer: Observer
+    checks: dict
+
+
+@contextlib.contextmanager
+def _process(flow: str, topic: str, settings: FlowSettings) -> Iterator[_Process]:
+    running = settings.running()
+    observer = Observer(FlowMetrics(flow, READINGS if flow == "telemetry" else f"{flow.replace('-', '_')}_records"))
+    with contextlib.ExitStack() as resources:
+        stop = resources.enter_context(ended_by_signals())
+        checks = resources.enter_context(endpoint_of(flow, running, observer.metrics))
+        wait_for_broker(settings.brokers, settings.broker_wait_seconds)
+        partitions = partitions_of(settings.brokers, topic)
+        lag = Sampler("broker", partial(observer.sample_lag, settings.brokers, topic, partitions), LAG_SECONDS)
+        resources.callback(lag.close)
+        checks["broker"] = lag.health
+        source = KafkaBatches(settings.brokers, topic, partitions, stop, observer.handed)
+        yield _Process(resources, source, partitions, observer, checks)
+
+
+def _registry(process: _Process, settings: FlowSettings) -> RegistryTopic:
+    registry = RegistryTopic(settings.brokers, settings.registry_topic)
+    process.resources.callback(registry.close)
+    registry.refresh()
+    return registry
 
 
 def run_telemetry(settings: FlowSettings) -> None:
     """Run the telemetry flow until it is told to end."""
-    wait_for_broker(settings.brokers, settings.broker_wait_seconds)
-    partitions = partitions_of(settings.brokers, settings.readings_topic)
-    with contextlib.ExitStack() as resources:
-        stop = resources.enter_context(ended_by_signals())
-        registry = RegistryTopic(settings.brokers, settings.registry_topic)
-        resources.callback(registry.close)
-        registry.refresh()
+    with _process(telemetry.FLOW, settings.readings_topic, settings) as process:
+        resources, registry = process.resources, _registry(process, settings)
         verifier = Verifier(settings.network_id)
         resources.callback(verifier.close)
         database = engine(settings.database_url, pool_size=1)
@@ -81,7 +130,8 @@ def run_telemetry(settings: FlowSettings) -> None:
                 return refused_offsets(connection, METER_READINGS.name, partition, first, last)
 
         archive = Archive(ParquetStore(settings.archive_dir), fetch, refused, registry.view.messages)
-        sinks = {
+        sinks: dict[str, Callable] = {
+            "observe": process.observer.telemetry,
             "postgres": partial(telemetry.write_postgres, database),
             "kafka": partial(
                 telemetry.write_kafka, Sender(settings.brokers), partitions_of(settings.brokers, NET_ENERGY.name)
@@ -93,87 +143,88 @@ def run_telemetry(settings: FlowSettings) -> None:
                 settings.influxdb_url,
                 settings.influxdb_token,
                 archived=archived_points(settings.archive_dir, registry.view),
-                notes=settings.recovery_dir.with_name(f"{settings.recovery_dir.name}.influx-owed.json"),
+                notes=_influx_notes(settings),
             )
             resources.callback(writer.close)
             sinks["influx"] = partial(telemetry.write_influx, writer)
         flow = telemetry.build_flow(
-            KafkaBatches(settings.brokers, settings.readings_topic, partitions, stop),
-            partitions,
+            process.source,
+            process.partitions,
             verifier,
             telemetry.Registry(registry.view, registry.refresh),
             sinks,
         )
-        _run(flow, settings)
+        run(flow, settings.running())
+
+
+def _influx_notes(settings: FlowSettings) -> Path:
+    # each process of a cluster owes what it wrote itself
+    number = f"-{settings.index}" * bool(settings.index)
+    return settings.recovery_dir.with_name(f"{settings.recovery_dir.name}.influx-owed{number}.json")
 
 
 def run_orders(settings: FlowSettings) -> None:
     """Run the orders flow until it is told to end."""
-    wait_for_broker(settings.brokers, settings.broker_wait_seconds)
-    partitions = partitions_of(settings.brokers, settings.orders_topic)
-    with contextlib.ExitStack() as resources:
-        stop = resources.enter_context(ended_by_signals())
-        registry = RegistryTopic(settings.brokers, settings.registry_topic)
-        resources.callback(registry.close)
-        registry.refresh()
+    with _process(orders.FLOW, settings.orders_topic, settings) as process:
+        resources, registry = process.resources, _registry(process, settings)
         database = engine(settings.database_url, pool_size=1)
         resources.callback(database.dispose)
+        sample = Sampler("database", partial(process.observer.sample_market, database), MARKET_SECONDS)
+        resources.callback(sample.close)
+        process.checks["database"] = sample.health
         market = orders.Market(settings.network_id, settings.market, settings.rules)
         flow = orders.build_flow(
-            KafkaBatches(settings.brokers, settings.orders_topic, partitions, stop),
-            partitions,
+            process.source,
+            process.partitions,
             market,
             telemetry.Registry(registry.view, registry.refresh),
             {
+                "observe": process.observer.orders,
                 "postgres": partial(orders.write_postgres, database),
                 "kafka": partial(orders.write_kafka, Sender(settings.brokers)),
             },
         )
-        _run(flow, settings)
+        run(flow, settings.running())
 
 
-def _run(flow: Dataflow, settings: FlowSettings) -> None:
-    directory = settings.recovery_dir
-    directory.mkdir(parents=True, exist_ok=True)
-    if not any(directory.glob("*.sqlite3")):
-        init_db_dir(directory, 1)
-    run_main(
-        flow,
-        epoch_interval=timedelta(seconds=settings.snapshot_seconds),
-        recovery_config=RecoveryConfig(str(directory)),
-    )
+def run_price_guard(settings: FlowSettings) -> None:
+    """Run the price guard until it is told to end."""
+    with _process(price_guard.FLOW, settings.trades_topic, settings) as process:
+        database = engine(settings.database_url, pool_size=1)
+        process.resources.callback(database.dispose)
+        partitions = partitions_of(settings.brokers, MARKET_EVENTS.name)
+        flow = price_guard.build_flow(
+            process.source,
+            {
+                "observe": process.observer.price_guard,
+                "postgres": partial(price_guard.write_postgres, database),
+                "kafka": partial(price_guard.write_kafka, Sender(settings.brokers), partitions),
+            },
+        )
+        run(flow, settings.running())
 
 
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; the sources end at it, so that the flow snapshots and returns."""
-    stop = threading.Event()
-    former = {wanted: signal.signal(wanted, lambda *_: stop.set()) for wanted in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for wanted, handler in former.items():
-            signal.signal(wanted, handler)
+RUN: dict[str, Callable[[FlowSettings], None]] = {
+    telemetry.FLOW: run_telemetry,
+    orders.FLOW: run_orders,
+    price_guard.FLOW: run_price_guard,
+}
 
 
-def run_flow(flow: str, settings: Settings, recovery: Path, snapshot_seconds: float = 1.0) -> None:
+def run_flow(flow: str, settings: Settings, running: Running) -> None:
     """Run a flow by name with the process's settings. Raises ConfigError for one that can't be used."""
-    if flow not in FLOWS:
-        raise ConfigError("flow", flow, f"one of {', '.join(FLOWS)}", "name one of them")
     given = FlowSettings(
-        brokers=settings.kafka_bootstrap_servers,
+        brokers=Cluster(settings.kafka_bootstrap_servers, settings.kafka_security),
         database_url=settings.database_url,
-        recovery_dir=recovery,
         archive_dir=settings.data_dir,
         network_id=settings.network_id,
-        snapshot_seconds=snapshot_seconds,
         influxdb_url=settings.influxdb_url,
         influxdb_token=settings.influxdb_token,
+        **msgspec.structs.asdict(running),
     )
-    if flow == "telemetry":
-        run_telemetry(given)
-    else:
-        run_orders(msgspec.structs.replace(given, market=_market(), rules=_rules(settings)))
+    if flow == orders.FLOW:
+        given = msgspec.structs.replace(given, market=_market(), rules=_rules(settings))
+    RUN[flow](given)
 
 
 def _market() -> bytes:
@@ -213,13 +264,22 @@ def main() -> None:
         broker_wait_seconds=options.broker_wait_seconds,
         market=options.market,
     )
+    logs.configure(level="WARNING", flow=options.flow, run=run_id())
+    sys.exit(ended(options.flow, partial(RUN[options.flow], settings)))
+
+
+def ended(flow: str, work: Callable[[], None]) -> int:
+    """Do the work; the exit code, an error with a name in one line, one without as it is."""
     try:
-        if options.flow == "telemetry":
-            run_telemetry(settings)
-        else:
-            run_orders(settings)
-    except (BrokerError, StateVersionError, ConfigError) as error:
-        sys.exit(f"{options.flow}: {error}")
+        work()
+    except Exception as error:  # Bytewax wraps what a step raises, so the kind is looked for in its causes
+        named = named_end(error)
+        if named is None:
+            raise
+        code, words = named
+        sys.stderr.write(f"{flow}: {words}\n")
+        return code
+    return 0
 
 
 if __name__ == "__main__":

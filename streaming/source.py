@@ -7,16 +7,19 @@ Belongs here: Bytewax's source protocol over `PartitionReader`. Does not belong 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from gridtokenx_pipelines.messaging.connection import Brokers
 from gridtokenx_pipelines.messaging.kafka import BEGINNING, PartitionReader
 from gridtokenx_pipelines.metering.readings import Raw
 
 Batch = tuple[str, list[Raw]]
 MOST_RECORDS = 2_000
 IDLE = timedelta(milliseconds=10)
+Handed = Callable[[int, int, int], None]  # partition, next offset, records of the batch
 
 
 def key_of_partition(partition: int) -> str:
@@ -24,9 +27,13 @@ def key_of_partition(partition: int) -> str:
     return f"{partition:04d}"
 
 
+def _unseen(_partition: int, _next_offset: int, _records: int) -> None:
+    """Nobody watches."""
+
+
 class _Partition(StatefulSourcePartition[Batch, int]):
-    def __init__(self, reader: PartitionReader, key: str, stop: threading.Event) -> None:
-        self._reader, self._key, self._stop = reader, key, stop
+    def __init__(self, reader: PartitionReader, key: str, stop: threading.Event, handed: Handed) -> None:
+        self._reader, self._key, self._stop, self._handed = reader, key, stop, handed
         self._idle = False
 
     def next_batch(self) -> list[Batch]:
@@ -34,6 +41,7 @@ class _Partition(StatefulSourcePartition[Batch, int]):
             raise StopIteration
         records = self._reader.poll(MOST_RECORDS)
         self._idle = not records
+        self._handed(int(self._key), self._reader.next_offset, len(records))
         return [(self._key, records)] if records else []
 
     def next_awake(self) -> datetime | None:
@@ -50,8 +58,11 @@ class _Partition(StatefulSourcePartition[Batch, int]):
 class KafkaBatches(FixedPartitionedSource[Batch, int]):
     """All partitions of a topic, each from its recovered offset or from its beginning; ends when `stop` is set."""
 
-    def __init__(self, brokers: str, topic: str, partitions: int, stop: threading.Event) -> None:
+    def __init__(
+        self, brokers: Brokers, topic: str, partitions: int, stop: threading.Event, handed: Handed = _unseen
+    ) -> None:
         self._brokers, self._topic, self._partitions, self._stop = brokers, topic, partitions, stop
+        self._handed = handed
 
     def list_parts(self) -> list[str]:
         """Keys of the partitions."""
@@ -60,4 +71,5 @@ class KafkaBatches(FixedPartitionedSource[Batch, int]):
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Partition:
         """Open a partition."""
         offset = BEGINNING if resume_state is None else resume_state
-        return _Partition(PartitionReader(self._brokers, self._topic, int(for_part), offset), for_part, self._stop)
+        reader = PartitionReader(self._brokers, self._topic, int(for_part), offset)
+        return _Partition(reader, for_part, self._stop, self._handed)

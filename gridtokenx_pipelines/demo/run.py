@@ -184,7 +184,7 @@ class _Demo:
             shutil.rmtree(recovery, ignore_errors=True)
             self.stack.start(
                 flow,
-                ["gridtokenx_pipelines.cli", "stream", flow, "--recovery", str(recovery)],
+                ["gridtokenx_pipelines.cli", "stream", flow, "--recovery", str(recovery), "--metrics-port", "0"],
                 settings.as_env(),
             )
         player.open(self.options.start_epoch, self.options.epochs, bytes(addresses.market()))

@@ -7,6 +7,7 @@ message that can't be used is logged and kept in `refused`: an operator's slip m
 from __future__ import annotations
 
 import logging
+import threading
 
 from gridtokenx_pipelines.messaging.connection import Brokers
 from gridtokenx_pipelines.messaging.kafka import PartitionReader, TopicEnds, partitions_of
@@ -23,13 +24,17 @@ class RegistryTopic:
     def __init__(self, brokers: Brokers, topic: str = METER_REGISTRY.name) -> None:
         self.view = RegistryView()
         self.refused: list[str] = []
-        self._topic = topic
+        self._topic, self._lock = topic, threading.Lock()
         partitions = partitions_of(brokers, topic)
         self._ends = TopicEnds(brokers, topic, partitions)
         self._readers = [PartitionReader(brokers, topic, partition) for partition in range(partitions)]
 
     def refresh(self) -> None:
         """Read up to where the topic ends now. Raises BrokerError if the broker doesn't answer."""
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
         for partition, end in enumerate(self._ends.now(PATIENCE_SECONDS)):
             reader = self._readers[partition]
             if end > max(reader.next_offset, 0):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -61,6 +61,11 @@ class FlowMetrics:
         with self._lock:
             self._gauges[name] = value
 
+    def gauge(self, name: str) -> float:
+        """A gauge's value, 0 before it was set."""
+        with self._lock:
+            return self._gauges.get(name, 0.0)
+
     def set_partition(self, name: str, partition: int, value: float) -> None:
         """Set a gauge of `BY_PARTITION`."""
         with self._lock:
@@ -104,3 +109,21 @@ class _Numbers(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics.collect()
+
+
+class Supervision(Collector):
+    """A supervisor's numbers; `rows` gives (flow, all processes run, restarts)."""
+
+    def __init__(self, rows: Callable[[], list[tuple[str, bool, int]]]) -> None:
+        self._rows, self.registry = rows, CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Both families, for a scrape."""
+        up = GaugeMetricFamily("stream_up", "1 while all processes of the flow run.", labels=["flow"])
+        restarts = CounterMetricFamily("stream_restarts", "Restarts of the flow's whole cluster.", labels=["flow"])
+        for flow, is_up, count in self._rows():
+            up.add_metric([flow], float(is_up))
+            restarts.add_metric([flow], count)
+        yield up
+        yield restarts

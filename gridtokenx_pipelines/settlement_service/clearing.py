@@ -34,7 +34,7 @@ from gridtokenx_pipelines.settlement_service.network import network_of
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.reports_of_clearing import report_of_book, report_of_result
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audit, energy, ledger, orders, participants
+from gridtokenx_pipelines.store import audit, energy, ledger, market_events, orders, participants
 from gridtokenx_pipelines.store import clearing as store
 from gridtokenx_pipelines.store import grid as grid_store
 from gridtokenx_pipelines.store.epochs import first_epoch, statuses
@@ -73,6 +73,7 @@ def clear_epochs(services: Services, epochs: Sequence[int]) -> Outcome:
             if not _clear(services, connection, epoch, outcome):
                 connection.rollback()
                 break
+    services.publish()
     return outcome
 
 
@@ -188,6 +189,7 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
         fills=result.fills, order_matches=result.matches, zone_results=result.zones, flows=result.flows
     )
     store.write_clearing(connection, row, frames)
+    market_events.announce(connection, epoch, "cleared")
     orders.conclude(connection, epoch, result.fills, book.rejected)
     initial = book_initial(
         seq=state.seq,

@@ -28,9 +28,11 @@ from gridtokenx_pipelines.chain.market_events import (
 from gridtokenx_pipelines.chain.state import read_market, read_withdrawal_requests
 from gridtokenx_pipelines.epochs import epoch_of_us
 from gridtokenx_pipelines.market.base58 import decode_wallet
+from gridtokenx_pipelines.settlement_service.events import chain_document
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import chain_orders, deposits, ledger, movements
 from gridtokenx_pipelines.store.epochs import last_cleared_epoch
+from gridtokenx_pipelines.store.market_events import announce
 from gridtokenx_pipelines.store.movements import Leg, Totals
 
 ACCOUNTS: Final = ("supplier", "platform", "grid_operator")
@@ -127,6 +129,9 @@ def _first_covered(connection: Connection, market: dict[str, int]) -> Any:
 def _book(connection: Connection, event: MarketEvent, owners: dict[str, str], epoch: int) -> bool:
     """One event into the ledger; False where it moves nothing or is booked already."""
     fields = event.fields
+    told = chain_document(event, owners)
+    if told is not None:
+        announce(connection, event.seq, "chain", told)
     place = {"reference": event.reference, "slot": event.slot, "event_seq": event.seq, "epoch": epoch}
     match event.name:
         case "Deposited" | "AccountFunded":

@@ -29,6 +29,7 @@ from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audit, ledger, participants
 from gridtokenx_pipelines.store.clearing import settle_epoch
+from gridtokenx_pipelines.store.market_events import announce
 from gridtokenx_pipelines.store.settled import outbox_between, receipts_between
 
 # runs handed to the chain at once: enough to keep the pipeline of chain/runs.py full, few enough to report progress
@@ -51,6 +52,7 @@ def settle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport
     started = time.monotonic()
     settled = settle_open_runs(services, through_epoch=epochs[-1], inspected=epochs)
     seconds = time.monotonic() - started
+    services.publish()
     with services.engine.connect() as connection:
         found = receipts_between(connection, epochs[0], epochs[-1])
         plans = {
@@ -161,6 +163,7 @@ def _mark_finalised(services: Services, run: ledger.Run) -> None:
         ledger.set_status(connection, run.seq, "finalised")
         if all(each.status == "finalised" for each in ledger.runs_of(connection, run.epoch)):
             settle_epoch(connection, run.epoch, datetime.now(UTC))
+            announce(connection, run.epoch, "settled")
         audit.append(
             connection,
             at=datetime.now(UTC),

@@ -21,6 +21,8 @@ from gridtokenx_pipelines.grid.case import GridCase
 from gridtokenx_pipelines.grid.case import load as load_case
 from gridtokenx_pipelines.grid.errors import NetworkError
 from gridtokenx_pipelines.market.rules import Network, Rules
+from gridtokenx_pipelines.messaging.connection import Cluster
+from gridtokenx_pipelines.settlement_service.events import EventPublisher
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine as make_engine
 
@@ -49,6 +51,12 @@ class Services:
     pages_url: str = ""
     # most µlamports a compute unit that a transaction signed anew may bid
     highest_bid: int = 1_000_000
+    events: EventPublisher | None = None
+
+    def publish(self) -> None:
+        """Tell the topics what was committed and not told yet; without a publisher it waits in the outbox."""
+        if self.events is not None:
+            self.events.publish(self.engine)
 
 
 @contextmanager
@@ -80,6 +88,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
             grid=read_case(settings.grid_path),
             pages_url=settings.pages_url,
             highest_bid=settings.highest_bid,
+            events=EventPublisher(Cluster(settings.kafka_bootstrap_servers, settings.kafka_security)),
         )
     finally:
         client.close()

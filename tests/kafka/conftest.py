@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "metering"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 PASSWORD = "a-password-for-tests"  # noqa: S105 - of a cluster that lives as long as the test
 
 

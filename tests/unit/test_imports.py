@@ -33,7 +33,7 @@ ALLOWED = {
     "messaging": UNITS | {"metering", "market"},
     "kafka_cli": {"config", "messaging"},
     "observability": set(),
-    "stream_cli": {"config"},
+    "stream_cli": {"config", "messaging", "observability"},
     "config": UNITS,
     "embedded_postgres": UNITS,
     "stack": UNITS | ADAPTERS | {"config", "embedded_postgres"},

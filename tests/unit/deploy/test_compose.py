@@ -24,7 +24,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 def test_every_part_is_there() -> None:
     assert set(SERVICES) == {
         *("kafka-1", "kafka-2", "kafka-3", "postgres", "influxdb", "solana-test-validator"),
-        *("migrate", "topics", "telemetry-flow", "orders-flow"),
+        *("migrate", "topics", "telemetry-flow", "orders-flow", "price-guard-flow"),
         *("dagster-code", "dagster-webserver", "dagster-daemon", "exporter", "prometheus", "grafana", "mailpit"),
     }
 
