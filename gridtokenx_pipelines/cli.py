@@ -21,6 +21,7 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 # groups of commands by module and attribute: imported when used, so that `--help` doesn't wait for polars and solders
 LAZY_GROUPS = {
     "audit": ("gridtokenx_pipelines.audit_cli.commands", "audit"),
+    "grid": ("gridtokenx_pipelines.grid_cli.commands", "grid"),
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
     "kafka": ("gridtokenx_pipelines.kafka_cli.commands", "kafka"),
     "dead-letters": ("gridtokenx_pipelines.readings_cli.commands", "dead_letters"),

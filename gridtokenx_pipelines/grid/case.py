@@ -30,13 +30,13 @@ from gridtokenx_pipelines.grid.solvers import System
 if TYPE_CHECKING:
     from pandapower.auxiliary import pandapowerNet
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 Texts = NDArray[np.str_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeterPlace:
-    """Where a meter hangs. `storage_wh`, `storage_w`: usable energy and power of a battery behind it, else 0."""
+    """Where a meter hangs. `storage_*`: a battery behind it, else 0. `priority`: 1 is served first in an island."""
 
     meter_id: str
     bus: int
@@ -45,6 +45,7 @@ class MeterPlace:
     produces: bool
     storage_wh: int = 0
     storage_w: int = 0
+    priority: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class GridCase:
     meter_produces: NDArray[np.bool_]
     meter_storage_wh: NDArray[np.int64]
     meter_storage_w: NDArray[np.int64]
+    meter_priority: NDArray[np.int64]
 
     @cached_property
     def network(self) -> PreparedNetwork:
@@ -121,6 +123,7 @@ def case_of(net: pandapowerNet, meters: list[MeterPlace], zone_of_bus: Mapping[i
         meter_produces=np.array([meter.produces for meter in ordered], np.bool_),
         meter_storage_wh=np.array([meter.storage_wh for meter in ordered], np.int64),
         meter_storage_w=np.array([meter.storage_w for meter in ordered], np.int64),
+        meter_priority=np.array([meter.priority for meter in ordered], np.int64),
     )
 
 

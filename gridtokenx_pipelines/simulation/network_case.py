@@ -12,10 +12,11 @@ from pathlib import Path
 from gridtokenx_pipelines.grid.case import FORMAT, GridCase, MeterPlace, case_of, load, save
 from gridtokenx_pipelines.grid.errors import NetworkError
 from gridtokenx_pipelines.simulation.grids import simbench_network
-from gridtokenx_pipelines.simulation.neighbourhood import MeterUnit, Neighbourhood
+from gridtokenx_pipelines.simulation.neighbourhood import MeterUnit, Neighbourhood, is_base_load
 from gridtokenx_pipelines.simulation.zones import zones_of
 
 WH_PER_MWH = W_PER_MW = 10**6
+FIRST, DEFERRABLE = 1, 2  # classes that an island serves in this order
 
 
 def case_of_neighbourhood(neighbourhood: Neighbourhood, cache_dir: Path | None = None) -> GridCase:
@@ -48,6 +49,10 @@ def _case(neighbourhood: Neighbourhood, zones: int) -> GridCase:
             produces=meter.meter_type != "Grid",
             storage_wh=sum(capacity_wh[column] for column in meter.storage_columns),
             storage_w=sum(power_w[column] for column in meter.storage_columns),
+            # homes, businesses and farms before chargers and heat pumps, which can wait
+            priority=DEFERRABLE
+            if meter.load_columns and not any(map(is_base_load, meter.profile.split("+")))
+            else FIRST,
         )
 
     meters = [place(home.bus, meter) for home in neighbourhood.households for meter in home.meters]
