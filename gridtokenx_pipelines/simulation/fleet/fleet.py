@@ -34,7 +34,7 @@ ORIENTATIONS = tuple((tilt, azimuth) for azimuth in AZIMUTHS for tilt in TILTS)
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One meter: its template (any numbers overridden), bus, copy of the network, zone, orientation by index.
+    """One meter: its template (any numbers overridden), bus, copy of the network, zone, panels' tilt and azimuth.
 
     `rating_w` 0: what the template can reach, by its own numbers.
     """
@@ -44,7 +44,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     bus: int
     copy: int = 0
     zone_id: int = 1
-    orientation: int = 0
+    tilt: float = 10.0
+    azimuth: float = 180.0
     rating_w: int = 0
     profile: str = ""
 
@@ -145,7 +146,8 @@ def fleet_of_templates(
                 bus=points[place % len(points)],
                 copy=place // len(points),
                 zone_id=network.zone_of_bus[points[place % len(points)]],
-                orientation=face,
+                tilt=ORIENTATIONS[face][0],
+                azimuth=ORIENTATIONS[face][1],
             )
             for place, (meter_id, kind, face) in enumerate(zip(ids, kinds, faces.tolist(), strict=True))
         ],
@@ -189,17 +191,16 @@ def _member(entry: _Entry, network: ConnectedNetwork) -> Member:
     zone = entry.zone_id or network.zone_of_bus[entry.bus]
     if not 1 <= zone <= MAX_ZONE:
         raise FleetError(f"{who}: zone_id was {zone}, must be 1 to {MAX_ZONE}; correct it")
-    if (entry.tilt, entry.azimuth) not in ORIENTATIONS:
-        raise FleetError(
-            f"{who}: tilt {entry.tilt} and azimuth {entry.azimuth}, must be of {TILTS} and {AZIMUTHS} degrees"
-        )
+    if not (0 <= entry.tilt <= 90 and 0 <= entry.azimuth <= 360):
+        raise FleetError(f"{who}: tilt {entry.tilt} and azimuth {entry.azimuth}, must be 0–90 and 0–360°; correct them")
     return Member(
         meter_id=entry.meter_id,
         template=checked(template, who),
         bus=entry.bus,
         copy=entry.copy,
         zone_id=zone,
-        orientation=ORIENTATIONS.index((entry.tilt, entry.azimuth)),
+        tilt=entry.tilt,
+        azimuth=entry.azimuth,
         rating_w=0 if rating is None else math.ceil(rating),
         profile=entry.profile,
     )

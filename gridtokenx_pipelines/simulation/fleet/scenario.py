@@ -100,9 +100,10 @@ class Sources:
             if table is not None:
                 table.require(scenario.start, scenario.start + EPOCH_SECONDS)
             self._table = table
-            self._weather = Weather(scenario.site, fleet.seed, self._step, fleet.copies, table)
+            faces = sorted({(member.tilt, member.azimuth) for member in fleet.members})
+            self._weather = Weather(scenario.site, fleet.seed, self._step, fleet.copies, faces=faces, table=table)
             self._cell = self._weather.cell_of(np.array([member.copy for member in fleet.members], np.int64))
-            self._face = np.array([member.orientation for member in fleet.members], np.int64)
+            self._face = np.array([faces.index((member.tilt, member.azimuth)) for member in fleet.members], np.int64)
             self._demand = TemplateDemand(fleet, scenario.site)
 
     def at(self, step_start: int) -> tuple[Floats, Floats]:

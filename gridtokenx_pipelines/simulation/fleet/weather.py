@@ -12,6 +12,7 @@ neighbourhood's, around a cover of the day that carries over to the next; global
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from gridtokenx_pipelines.simulation.fleet.errors import ProfileError
-from gridtokenx_pipelines.simulation.fleet.fleet import ORIENTATIONS
 from gridtokenx_pipelines.simulation.fleet.streams import Keys, key_of, uniform_at
 from gridtokenx_pipelines.simulation.fleet.tables import Table, read_table
 
@@ -66,8 +66,18 @@ class Sky:
 class Weather:
     """Skies by step, made in chunks of absolute time, so that a run's start changes nothing."""
 
-    def __init__(self, site: Site, seed: int, step_seconds: int, cells: int, table: Table | None = None) -> None:
-        self._site, self._step, self._table = site, step_seconds, table
+    def __init__(
+        self,
+        site: Site,
+        seed: int,
+        step_seconds: int,
+        cells: int,
+        *,
+        faces: Sequence[tuple[float, float]],
+        table: Table | None = None,
+    ) -> None:
+        """`faces`: (tilt, azimuth) in degrees of the panels there are, azimuth clockwise from north."""
+        self._site, self._step, self._table, self._faces = site, step_seconds, table, tuple(faces)
         self._cells = 1 if table is not None else min(cells, CELLS)
         self._region = np.array([key_of(seed, "sky")], np.uint64)
         self._local = np.array([key_of(seed, f"sky/{cell}") for cell in range(self._cells)], np.uint64)
@@ -136,8 +146,8 @@ class Weather:
                 total, np.broadcast_to(zenith, total.shape), times.dayofyear.to_numpy()[:, None]
             )
             direct, diffuse = np.nan_to_num(parts["dni"]), np.nan_to_num(parts["dhi"])
-        table = np.zeros((len(seconds), total.shape[1], len(ORIENTATIONS)))
-        for place, (tilt, face) in enumerate(ORIENTATIONS):
+        table = np.zeros((len(seconds), total.shape[1], len(self._faces)))
+        for place, (tilt, face) in enumerate(self._faces):
             plane = pvlib.irradiance.get_total_irradiance(
                 tilt, face, zenith, azimuth, direct, total, diffuse, dni_extra=extra, model="haydavies"
             )

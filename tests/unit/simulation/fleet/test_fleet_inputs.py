@@ -77,7 +77,7 @@ def csv(path: Path, columns: dict[str, list[str]], minutes: int = 15, start: int
 def test_a_pandapower_file_and_a_fleet_file_make_a_run(two_houses, tmp_path):
     fleet = fleet_file(
         tmp_path,
-        house("B", bus=3, template="solar", tilt=20, azimuth=135, zone_id=2, rating_w=12_000),
+        house("B", bus=3, template="solar", tilt=33.5, azimuth=140, zone_id=2, rating_w=12_000),
         house("A", overrides={"base_kwh": 2.0, "pv_kw": 3}),
     )
     simulator = Simulator(scenario(network=two_houses(), fleet=fleet))
@@ -151,7 +151,7 @@ def test_files_that_are_no_network_are_refused(tmp_path):
         ([house("x" * 33)], FleetError, "Expected"),
         ([house(copy=1)], FleetError, "copy was 1"),
         ([house(zone_id=64)], FleetError, "zone_id was 64"),
-        ([house(azimuth=12)], FleetError, "azimuth 12"),
+        ([house(azimuth=361)], FleetError, "azimuth 361"),
         ([], FleetError, "no meter"),
     ],
 )

@@ -22,12 +22,16 @@ MIDNIGHT = 1_781_456_400  # 2026-06-15 00:00 in Bangkok, a Monday
 CLEAR = Site(cloudiness=-9.0)
 
 
+def sky(site: Site, seed: int, step_seconds: int, cells: int) -> Weather:
+    return Weather(site, seed, step_seconds, cells, faces=ORIENTATIONS)
+
+
 def at_hours(weather: Weather, hours: range | np.ndarray) -> np.ndarray:
     return np.stack([weather.at(int(MIDNIGHT + 3_600 * hour)).yield_kw for hour in hours])
 
 
 def test_a_clear_day_has_a_night_a_noon_near_the_panels_rating_and_the_sun_on_the_right_side():
-    yields = at_hours(Weather(CLEAR, 1, 900, 1), range(24))[:, 0]
+    yields = at_hours(sky(CLEAR, 1, 900, 1), range(24))[:, 0]
     south = ORIENTATIONS.index((10.0, 180.0))
     east, west = ORIENTATIONS.index((20.0, 90.0)), ORIENTATIONS.index((20.0, 270.0))
     assert yields[[0, 3, 20, 23]].max() == 0
@@ -38,7 +42,7 @@ def test_a_clear_day_has_a_night_a_noon_near_the_panels_rating_and_the_sun_on_th
 
 def test_clouds_take_power_persist_and_are_shared_by_neighbours_but_not_by_seeds():
     seconds = MIDNIGHT + 300.0 * np.arange(288 * 20)
-    cover = Weather(Site(), 1, 300, 8).cover(seconds)
+    cover = sky(Site(), 1, 300, 8).cover(seconds)
     assert cover.shape == (288 * 20, 8)
     assert 0.0 <= cover.min() < 0.1
     assert 0.9 < cover.max() <= 1
@@ -47,20 +51,20 @@ def test_clouds_take_power_persist_and_are_shared_by_neighbours_but_not_by_seeds
     assert near[0] > near[1] > near[2]
     between = np.corrcoef(cover[:, 0], cover[:, 1])[0, 1]
     assert 0.6 < between < 0.99
-    assert abs(np.corrcoef(cover[:, 0], Weather(Site(), 2, 300, 8).cover(seconds)[:, 0])[0, 1]) < 0.3
-    cloudy = at_hours(Weather(Site(), 1, 900, 1), range(24)).sum()
-    assert cloudy < 0.97 * at_hours(Weather(CLEAR, 1, 900, 1), range(24)).sum()
+    assert abs(np.corrcoef(cover[:, 0], sky(Site(), 2, 300, 8).cover(seconds)[:, 0])[0, 1]) < 0.3
+    cloudy = at_hours(sky(Site(), 1, 900, 1), range(24)).sum()
+    assert cloudy < 0.97 * at_hours(sky(CLEAR, 1, 900, 1), range(24)).sum()
 
 
 def test_the_sky_of_an_instant_does_not_depend_on_when_a_run_began():
-    first, later = Weather(Site(), 3, 60, 2), Weather(Site(), 3, 60, 2)
+    first, later = sky(Site(), 3, 60, 2), sky(Site(), 3, 60, 2)
     first.at(MIDNIGHT)
     noon = MIDNIGHT + 12 * 3_600 + 360
     np.testing.assert_array_equal(first.at(noon).yield_kw, later.at(noon).yield_kw)
 
 
 def test_heat_costs_panels_power():
-    cool, hot = (Weather(Site(cloudiness=-9.0, mean_celsius=mean), 1, 900, 1) for mean in (15.0, 40.0))
+    cool, hot = (sky(Site(cloudiness=-9.0, mean_celsius=mean), 1, 900, 1) for mean in (15.0, 40.0))
     noon = MIDNIGHT + 12 * 3_600
     ratio = hot.at(noon).yield_kw[0, 0] / cool.at(noon).yield_kw[0, 0]
     assert ratio == pytest.approx(1 - 0.004 * 25, abs=0.02)
