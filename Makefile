@@ -8,10 +8,10 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: docs help setup demo ui test check format programs lock chaos fuzz play clean
+.PHONY: docs help setup demo ui test check format programs lock chaos chaos-stream fuzz play clean
 
 help: ## List what can be done
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(UV):
 	@echo "bootstrapping uv $(UV_VERSION)"
@@ -51,6 +51,9 @@ docs: .venv/.synced ## Build the documentation as a site (build/site), no warnin
 
 chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, compare the end state
 	@$(BIN)/python tests/chaos/kill_demo.py $(ARGS)
+
+chaos-stream: .venv/.synced ## Kill the flow, a broker, Postgres, InfluxDB under load on real Kafka; count (ARGS="--seed 2")
+	@$(BIN)/python tests/chaos/chaos_stream.py $(ARGS)
 
 fuzz: .venv/.synced ## Random data and accounts to every instruction, ten minutes (FUZZ_SECONDS, FUZZ_SEED)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest -q -s tests/chain/test_fuzz_programs.py
