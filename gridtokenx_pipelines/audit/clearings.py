@@ -49,11 +49,12 @@ def clear_books(
     history: Mapping[int, Sequence[int]],
     *,
     halted: Mapping[int, str],
+    resumed: Sequence[int] = (),
     processes: int | None = None,
 ) -> dict[int, Cleared]:
     """Clear every epoch's book under its own market; `history`: each zone's last priced epochs before, latest last.
 
-    `halted`: epochs that the power flow halted, with its words. `processes`: how many may share a long range (none
+    `halted`: epochs that the power flow halted, with its words; `resumed`: from where the breaker forgets prices. `processes`: how many may share a long range (none
     given: one for each core).
     """
     jobs = [(epoch, books[epoch], markets[epoch], halted.get(epoch, "")) for epoch in sorted(books)]
@@ -65,7 +66,7 @@ def clear_books(
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             done = pool.map(_clear_part, [jobs[number::workers] for number in range(workers)])
             cleared = [each for part in done for each in part]
-    return _halted(sorted(cleared, key=lambda each: each.epoch), books, markets, history)
+    return _halted(sorted(cleared, key=lambda each: each.epoch), books, markets, history, resumed)
 
 
 def _clear_part(jobs: Sequence[tuple[int, pl.DataFrame, Market, str]]) -> list[Cleared]:
@@ -91,12 +92,17 @@ def _halted(
     books: Mapping[int, pl.DataFrame],
     markets: Mapping[int, Market],
     history: Mapping[int, Sequence[int]],
+    resumed: Sequence[int],
 ) -> dict[int, Cleared]:
     """The circuit breaker over the range in order: a tripped epoch has no trades, and no price that counts."""
     prices = {zone: list(earlier) for zone, earlier in history.items()}
     final: dict[int, Cleared] = {}
+    last = cleared[0].epoch if cleared else 0
     for each in cleared:
         final[each.epoch] = each
+        if any(last < epoch <= each.epoch for epoch in resumed):
+            prices = {}
+        last = each.epoch
         if each.result is None or each.result.halted:
             continue
         market = markets[each.epoch]

@@ -26,7 +26,7 @@ MOST_PASSES = 8
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """All inputs of a range. `market` by epoch: the rules, network and mechanism in force then; `covers` (COVER) a
-    first guess; `history` each zone's priced epochs before the range; `shifts` and `starts` as entries.Inputs."""
+    first guess; `history` each zone's priced epochs before the range, `resumed` from where the breaker forgets them; `shifts` and `starts` as entries.Inputs."""
 
     epochs: tuple[int, ...]
     net_energy: pl.DataFrame
@@ -44,6 +44,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     shifts: Mapping[int, tuple[Shift, ...]]
     starts: Mapping[int, Start]
     processes: int | None = None
+    resumed: tuple[int, ...] = ()
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,14 +158,23 @@ def _clear(
 ) -> dict[int, Cleared]:
     history = {zone: list(prices) for zone, prices in given.history.items()}
     kept = {epoch: cleared[epoch] for epoch in epochs if epoch < min(stale)}
-    _remember(history, kept)
+    _remember(history, kept, given.resumed, min(stale))
     again = {epoch: frames[epoch] for epoch in epochs if epoch >= min(stale)}
-    return kept | clearings.clear_books(again, given.market, history, halted=given.halted, processes=given.processes)
+    return kept | clearings.clear_books(
+        again, given.market, history, halted=given.halted, resumed=given.resumed, processes=given.processes
+    )
 
 
-def _remember(history: dict[int, list[int]], cleared: Mapping[int, Cleared]) -> None:
-    for epoch in sorted(cleared):
-        result = cleared[epoch].result
+def _remember(
+    history: dict[int, list[int]], cleared: Mapping[int, Cleared], resumed: Sequence[int], until: int
+) -> None:
+    """Add the prices of the epochs before `until`; where the market was resumed on the way, those before are gone."""
+    last = min([*cleared, until])
+    for epoch in [*sorted(cleared), until]:
+        if any(last < each <= epoch for each in resumed):
+            history.clear()
+        last = epoch
+        result = cleared[epoch].result if epoch in cleared else None
         if result is None or result.halted:
             continue
         for zone, price in result.zones.select("zone_id", "price_uthb_per_kwh").iter_rows():

@@ -82,6 +82,21 @@ def plot(epoch: str, data_dir: Path, output: Path | None) -> None:
 
 
 @market.command()
+@click.argument("epoch", required=False)
+@DATA_DIR
+@DATABASE
+def resume(epoch: str | None, data_dir: Path, database_url: str | None) -> None:
+    """Let a market that its circuit breaker halted trade again.
+
+    From EPOCH on (2026-01-27T12:00Z or a number; default: the next one to be cleared) prices are compared only with those
+    of epochs from there on. What was halted stays halted: surplus credited, deficits billed, no trades.
+    """
+    from gridtokenx_pipelines.market_cli.resume import run_resume  # noqa: PLC0415
+
+    sys.exit(run_resume(epoch, data_dir, database_url))
+
+
+@market.command()
 @click.argument("when", required=False)
 @DATA_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")

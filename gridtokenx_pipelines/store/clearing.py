@@ -123,13 +123,26 @@ def read_clearing(connection: Connection, epoch: int) -> ClearingFrames:
 def priced_history(connection: Connection, zone_id: int, before_epoch: int, count: int) -> list[int]:
     """The zone's prices in its last `count` priced epochs before `before_epoch`, newest first (the halt bound).
 
-    A halted epoch has no trades and so no price that counts.
+    A halted epoch has no trades and so no price that counts; a resumption makes the market forget those before it.
     """
     rows = connection.execute(
         text(
             "SELECT price_uthb_per_kwh FROM zone_results JOIN market_epochs USING (epoch) WHERE zone_id = :zone "
-            "AND epoch < :before AND price_uthb_per_kwh IS NOT NULL AND NOT halted ORDER BY epoch DESC LIMIT :count"
+            "AND epoch < :before AND price_uthb_per_kwh IS NOT NULL AND NOT halted AND epoch >= "
+            "(SELECT coalesce(max(from_epoch), 0) FROM market_resumptions WHERE from_epoch <= :before) "
+            "ORDER BY epoch DESC LIMIT :count"
         ),
         {"zone": zone_id, "before": before_epoch, "count": count},
     )
     return [int(price) for (price,) in rows]
+
+
+def resume(connection: Connection, from_epoch: int) -> bool:
+    """Let the market trade again from an epoch on, without the prices before it; False if that was said already."""
+    sql = "INSERT INTO market_resumptions (from_epoch) VALUES (:epoch) ON CONFLICT DO NOTHING"
+    return connection.execute(text(sql), {"epoch": from_epoch}).rowcount == 1
+
+
+def resumptions(connection: Connection) -> tuple[int, ...]:
+    """The epochs from which the market was resumed, ascending."""
+    return tuple(connection.execute(text("SELECT from_epoch FROM market_resumptions ORDER BY from_epoch")).scalars())

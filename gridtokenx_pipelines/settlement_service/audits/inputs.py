@@ -27,7 +27,7 @@ from gridtokenx_pipelines.settlement_service.audits import archive as archives
 from gridtokenx_pipelines.settlement_service.audits import rules_then
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audited, movements, participants
-from gridtokenx_pipelines.store.clearing import priced_history
+from gridtokenx_pipelines.store.clearing import priced_history, resumptions
 from gridtokenx_pipelines.store.epochs import first_epoch
 
 
@@ -153,6 +153,7 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         },
         market=markets,
         halted=halted,
+        resumed=resumptions(connection),
         runs=runs,
         shifts=shifts,
         starts={
