@@ -54,8 +54,8 @@ def clear_books(
 ) -> dict[int, Cleared]:
     """Clear every epoch's book under its own market; `history`: each zone's last priced epochs before, latest last.
 
-    `halted`: epochs that the power flow halted, with its words; `resumed`: from where the breaker forgets prices. `processes`: how many may share a long range (none
-    given: one for each core).
+    `halted`: epochs that the power flow halted, with its words; `resumed`: from where the breaker forgets prices.
+    `processes`: how many may share a long range (none given: one for each core).
     """
     jobs = [(epoch, books[epoch], markets[epoch], halted.get(epoch, "")) for epoch in sorted(books)]
     workers = min(processes or os.cpu_count() or 1, len(jobs) // EPOCHS_WORTH_A_PROCESS)

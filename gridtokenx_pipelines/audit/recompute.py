@@ -26,7 +26,8 @@ MOST_PASSES = 8
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """All inputs of a range. `market` by epoch: the rules, network and mechanism in force then; `covers` (COVER) a
-    first guess; `history` each zone's priced epochs before the range, `resumed` from where the breaker forgets them; `shifts` and `starts` as entries.Inputs."""
+    first guess; `history` each zone's priced epochs before the range, `resumed` from where the breaker forgets them;
+    `shifts` and `starts` as entries.Inputs."""
 
     epochs: tuple[int, ...]
     net_energy: pl.DataFrame

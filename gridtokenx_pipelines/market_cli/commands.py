@@ -88,8 +88,8 @@ def plot(epoch: str, data_dir: Path, output: Path | None) -> None:
 def resume(epoch: str | None, data_dir: Path, database_url: str | None) -> None:
     """Let a market that its circuit breaker halted trade again.
 
-    From EPOCH on (2026-01-27T12:00Z or a number; default: the next one to be cleared) prices are compared only with those
-    of epochs from there on. What was halted stays halted: surplus credited, deficits billed, no trades.
+    From EPOCH on (2026-01-27T12:00Z or a number; default: the next one to be cleared) prices are compared only with
+    those of epochs from there on. What was halted stays halted: surplus credited, deficits billed, no trades.
     """
     from gridtokenx_pipelines.market_cli.resume import run_resume  # noqa: PLC0415
 
