@@ -1,9 +1,9 @@
 """The fast lane of the window: readings between two ticks that plainly fit, accepted as columns (domain §3).
 
 Belongs here: telling, for a whole run of records at once, which readings need no second look, and taking those in.
-Does not belong here: any verdict of its own. A reading is taken here only if the record-by-record rules (admission.py,
-judgement.py) would accept it as on time and as its meter's newest; everything else is handed back in order, with all
-other readings of its meter, so that both lanes together give exactly what the rules alone give.
+Does not belong here: any verdict of its own. A reading is taken here only if the rules (admission.py, judgement.py)
+would accept it into an open epoch as its meter's newest; everything else is handed back in order, with all other
+readings of its meter, so that both lanes together give exactly what the rules alone give.
 """
 
 from __future__ import annotations
@@ -191,14 +191,17 @@ def _former(state: ShardState, lane: _Lane) -> tuple[Ints, ...]:
 
 
 def _fits(state: ShardState, lane: _Lane, former: tuple[Ints, ...], senders: Senders) -> Mask:
-    """Whether each reading is on time, from its meter's record in force, and right after its former neighbour."""
+    """Whether each reading is of an open epoch, from its meter's record in force, and right after its former neighbour.
+
+    One behind the watermark in an epoch still open is late, but no boundary of it is settled: nothing to correct yet.
+    """
     seq, time_us, production_wh, consumption_wh, row = former
-    tick_us, watermark_us = state.last_tick_us or 0, state.watermark_us or 0
+    tick_us, open_us = state.last_tick_us or 0, start_us((state.closed_epoch or 0) + 1)
     rating_w = as_numpy(senders.rating_w)[lane.slot]
     span_us = lane.time_us - time_us
     more_wh, used_wh = lane.production_wh - production_wh, lane.consumption_wh - consumption_wh
     fits: Mask = (row != NONE) & (lane.seq > seq) & (span_us > 0) & (span_us < MOST_SPAN_US)
-    fits &= (lane.time_us > max(watermark_us, tick_us - HORIZON_US - 1)) & (lane.time_us <= tick_us + MAX_AHEAD_US)
+    fits &= (lane.time_us > max(open_us, tick_us - HORIZON_US - 1)) & (lane.time_us <= tick_us + MAX_AHEAD_US)
     fits &= lane.time_us > as_numpy(senders.from_us)[lane.slot]
     fits &= lane.time_us <= as_numpy(senders.to_us)[lane.slot]
     fits &= (more_wh >= 0) & (used_wh >= 0) & (more_wh < MOST_WH) & (used_wh < MOST_WH) & (rating_w < MOST_RATING_W)
@@ -209,9 +212,13 @@ def _fits(state: ShardState, lane: _Lane, former: tuple[Ints, ...], senders: Sen
 
 def _accept(state: ShardState, lane: _Lane, former: tuple[Ints, ...], senders: Senders, outputs: Outputs) -> None:
     _, _, production_wh, consumption_wh, former_row = former
-    _append(state, lane, former_row)
+    is_late = (lane.time_us <= (state.watermark_us or 0)).astype(np.int64)
+    _append(state, lane, former_row, is_late)
     _count(state, lane)
-    outputs.counts["accepted", ""] += len(lane.readings)
+    late = int(is_late.sum())
+    for word, count in (("", len(lane.readings) - late), ("late", late)):
+        if count:
+            outputs.counts["accepted", word] += count
     records = senders.records
     outputs.accepted.extend(
         map(
@@ -225,7 +232,7 @@ def _accept(state: ShardState, lane: _Lane, former: tuple[Ints, ...], senders: S
     )
 
 
-def _append(state: ShardState, lane: _Lane, former_row: Ints) -> None:
+def _append(state: ShardState, lane: _Lane, former_row: Ints, is_late: Ints) -> None:
     """Link the readings in as their meters' newest rows."""
     rows = state.rows
     row = np.arange(len(rows), len(rows) + len(lane.slot), dtype=np.int64)
@@ -237,7 +244,7 @@ def _append(state: ShardState, lane: _Lane, former_row: Ints) -> None:
         (rows.production_wh, lane.production_wh),
         (rows.consumption_wh, lane.consumption_wh),
         (rows.digest, lane.digest),
-        (rows.late, np.zeros_like(row)),
+        (rows.late, is_late),
         (rows.prev, prev),
     ):
         column.frombytes(values.tobytes())
