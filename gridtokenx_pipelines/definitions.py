@@ -17,7 +17,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 from gridtokenx_pipelines import jobs, operations, schedules, sensors  # noqa: E402 - after the filter, on purpose
-from gridtokenx_pipelines.assets import audit, daily, resettlement, settlement  # noqa: E402
+from gridtokenx_pipelines.assets import audit, daily, grid, resettlement, settlement  # noqa: E402
 from gridtokenx_pipelines.checks import daily as daily_checks  # noqa: E402
 from gridtokenx_pipelines.checks import quality as quality_checks  # noqa: E402
 from gridtokenx_pipelines.checks import settlement as settlement_checks  # noqa: E402
@@ -30,7 +30,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
     if unknown:
         raise ValueError(f"override was {sorted(unknown)}, must be one of the resources: settlement")
     return dg.Definitions(
-        assets=[*settlement.ASSETS, *resettlement.ASSETS, *audit.ASSETS, *daily.ASSETS],
+        assets=[*settlement.ASSETS, *resettlement.ASSETS, *audit.ASSETS, *daily.ASSETS, *grid.ASSETS],
         asset_checks=[*settlement_checks.CHECKS, *quality_checks.CHECKS, *daily_checks.CHECKS],
         jobs=[
             jobs.settle_epoch,

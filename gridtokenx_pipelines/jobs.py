@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from gridtokenx_pipelines.assets import audit, daily, resettlement, settlement
+from gridtokenx_pipelines.assets import audit, daily, grid, resettlement, settlement
 from gridtokenx_pipelines.checks import quality
 
 # dagster.yaml lets one run with the same value go at a time: balances tie the epochs of a market together
@@ -48,8 +48,8 @@ watch_quality = dg.define_asset_job(
 
 publish_day = dg.define_asset_job(
     "publish_day",
-    selection=dg.AssetSelection.assets(*(asset.key for asset in daily.ASSETS)),
-    description="Publish a day's tables and validate them with Great Expectations; data docs are built as pages.",
+    selection=dg.AssetSelection.assets(*(asset.key for asset in (*daily.ASSETS, *grid.ASSETS))),
+    description="Publish a day's tables and grid report; tables are validated with Great Expectations, data docs built as pages.",
     # one process: Great Expectations takes seconds to import, once instead of once a table
     executor_def=dg.in_process_executor,
 )

@@ -72,6 +72,7 @@ GRAPH = {
     "daily_metering": ({"net_energy"}, {"polars", "parquet"}),
     "daily_market": ({"clearing_results"}, {"polars", "parquet"}),
     "daily_settlement": ({"epoch_statement"}, {"polars", "parquet"}),
+    "daily_grid": ({"net_energy", "clearing_results"}, {"lightsim2grid", "plotly"}),
 }
 
 
