@@ -49,7 +49,7 @@ watch_quality = dg.define_asset_job(
 publish_day = dg.define_asset_job(
     "publish_day",
     selection=dg.AssetSelection.assets(*(asset.key for asset in (*daily.ASSETS, *grid.ASSETS))),
-    description="Publish a day's tables and grid report; tables are validated with Great Expectations, data docs built as pages.",
+    description="Publish a day's tables and grid report; Great Expectations validates, data docs are built as pages.",
     # one process: Great Expectations takes seconds to import, once instead of once a table
     executor_def=dg.in_process_executor,
 )
