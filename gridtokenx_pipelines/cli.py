@@ -107,10 +107,21 @@ def ui(data_dir: Path, port: int) -> None:
 @click.option("--data-dir", default=Path(".gridtokenx/localnet"), show_default=True, type=click.Path(path_type=Path))
 def localnet(port: int, data_dir: Path) -> None:
     """Serve the local chain (LiteSVM behind JSON-RPC) with the five programs."""
-    from gridtokenx_pipelines.chain.localnet import serve  # noqa: PLC0415
+    from gridtokenx_pipelines.chain.ledger_file import LocalnetError  # noqa: PLC0415
+    from gridtokenx_pipelines.chain.localnet import program_files, serve  # noqa: PLC0415
     from gridtokenx_pipelines.stack import require_free_port  # noqa: PLC0415
 
-    serve(require_free_port(port, "the local chain"), data_dir.resolve())
+    def announce() -> None:
+        click.echo(f"local chain at http://127.0.0.1:{port}, subscriptions at ws://127.0.0.1:{port + 1}")
+        for program, path in program_files().items():
+            click.echo(f"  {path.stem:<13}{program}")
+        click.echo(f"ledger in {data_dir.resolve()}; Ctrl-C ends it, and the next start goes on from there")
+
+    try:
+        serve(require_free_port(port, "the local chain"), data_dir.resolve(), ready=announce)
+    except LocalnetError as error:
+        click.echo(f"localnet: {error}", err=True)
+        sys.exit(1)
 
 
 @cli.command()

@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +145,10 @@ async def _listen(application: web.Application, host: str, port: int) -> web.App
     return runner
 
 
-async def run(server: LocalnetServer, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set; LocalnetError if a port is in use."""
+async def run(
+    server: LocalnetServer, host: str, port: int, stop: asyncio.Event, ready: Callable[[], None] | None = None
+) -> None:
+    """Serve until `stop` is set, calling `ready` once both ports listen; LocalnetError if a port is in use."""
     http = web.Application(client_max_size=MAX_REQUEST_BYTES)
     http.router.add_post("/", server.post)
     http.router.add_get("/health", _health)
@@ -156,6 +158,8 @@ async def run(server: LocalnetServer, host: str, port: int, stop: asyncio.Event)
     slots = asyncio.create_task(server.subscriptions.tick())
     try:
         runners.append(await _listen(sockets, host, port + 1))
+        if ready is not None:
+            ready()
         await stop.wait()
     finally:
         slots.cancel()
@@ -175,26 +179,27 @@ def serve(
     host: str = "127.0.0.1",
     slot_ms: int = DEFAULT_SLOT_MS,
     programs: Mapping[Pubkey, Path] | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve the local chain in `data_dir` until SIGINT or SIGTERM, then snapshot it.
+    """Serve the local chain in `data_dir` until SIGINT or SIGTERM, then snapshot it; `ready` is called once it answers.
 
     Raises LocalnetError when a port or the folder is in use, or the folder's ledger doesn't fit the programs.
     """
     bank = Bank(Path(data_dir), program_files() if programs is None else programs, slot_ms=slot_ms)
     try:
-        asyncio.run(_until_signal(bank, host, port))
+        asyncio.run(_until_signal(bank, host, port, ready))
     finally:
         bank.close()
 
 
-async def _until_signal(bank: Bank, host: str, port: int) -> None:
+async def _until_signal(bank: Bank, host: str, port: int, ready: Callable[[], None] | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         # only the main thread may install handlers; a test's thread stops by its own event
         with contextlib.suppress(RuntimeError, ValueError):
             loop.add_signal_handler(number, stop.set)
-    await run(LocalnetServer(bank), host, port, stop)
+    await run(LocalnetServer(bank), host, port, stop, ready)
 
 
 def main(arguments: list[str] | None = None) -> int:

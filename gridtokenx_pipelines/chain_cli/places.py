@@ -21,12 +21,15 @@ SINGLETONS = {
     "governance": addresses.governance,
     "registry": addresses.registry,
     "token-config": addresses.token_config,
+    "validators": addresses.validators,
 }
+ID_BYTES = 32
 KINDS = {"metering": 0, "clearing": 1, "late": 2, "resettlement": 3}
 FORMS = (
-    "market, governance, registry, token-config, epoch:EPOCH, metered:EPOCH, trader:WALLET, user:WALLET, "
-    "meter:METER_ID, attestation:KIND/EPOCH/RUN (KIND metering, clearing, late or resettlement) or a base58 address; "
-    "EPOCH is a number or a key like 2026-06-14T17:00Z"
+    "market, governance, registry, token-config, validators, epoch:EPOCH, metered:EPOCH, trader:WALLET, user:WALLET, "
+    "meter:METER_ID, attestation:KIND/EPOCH/RUN (KIND metering, clearing, late or resettlement), certificate:ID, "
+    "proposal:NUMBER, vote:NUMBER/VALIDATOR, price:ZONE, deposit:REFERENCE or a base58 address; EPOCH is a number or a "
+    "key like 2026-06-14T17:00Z, ID 64 hexadecimal digits or a text of at most 32 characters"
 )
 
 
@@ -48,6 +51,23 @@ def locate(name: str) -> Pubkey:
 def _attestation(rest: str) -> Pubkey:
     word, epoch, run = rest.split("/")
     return addresses.attestation(KINDS[word], epoch_number(epoch), int(run))
+
+
+def _vote(rest: str) -> Pubkey:
+    number, validator = rest.split("/")
+    return addresses.vote(int(number), Pubkey.from_string(validator))
+
+
+def certificate_id(text: str) -> bytes:
+    """32 bytes of an id: 64 hexadecimal digits, or a text padded with zeros. Raises UnknownPlace for a longer text."""
+    if len(text) == 2 * ID_BYTES and all(digit in "0123456789abcdefABCDEF" for digit in text):
+        return bytes.fromhex(text)
+    raw = text.encode()
+    if not 0 < len(raw) <= ID_BYTES:
+        raise UnknownPlace(
+            f"certificate id was {text!r}, must be 64 hexadecimal digits or 1 to {ID_BYTES} bytes of text"
+        )
+    return raw.ljust(ID_BYTES, b"\0")
 
 
 def epoch_number(text: str) -> int:
@@ -75,4 +95,9 @@ FAMILIES: dict[str, Callable[[str], Pubkey]] = {
     "user": addresses.address_of_user,
     "meter": addresses.address_of_meter,
     "attestation": _attestation,
+    "certificate": lambda rest: addresses.certificate(certificate_id(rest)),
+    "proposal": lambda rest: addresses.proposal(int(rest)),
+    "vote": _vote,
+    "price": lambda rest: addresses.price_feed(int(rest)),
+    "deposit": lambda rest: addresses.deposit(rest.encode()),
 }

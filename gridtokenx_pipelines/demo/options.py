@@ -7,10 +7,12 @@ line's wording (cli.py).
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
+from gridtokenx_pipelines.chain.idl import PROGRAMS_DIR
 from gridtokenx_pipelines.config import ConfigError, mechanism_from_env
 from gridtokenx_pipelines.epochs import epoch_of_key, key_of
 from gridtokenx_pipelines.simulation.grids import LV_CODES
@@ -81,6 +83,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
             "epochs": self.epochs,
             "chain": self.chain,
             "mechanism": self.mechanism,
+            "programs": sha256((PROGRAMS_DIR / "deploy" / "SHA256SUMS").read_bytes()).hexdigest()[:16],
         }
 
 

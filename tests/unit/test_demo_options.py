@@ -97,3 +97,12 @@ def test_a_folder_whose_emptying_was_killed_is_emptied_to_the_end(tmp_path):
     (tmp_path / "frames").mkdir()
     claim(options(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+def test_a_folder_whose_chain_was_played_with_other_programs_is_refused_by_name(tmp_path: Path) -> None:
+    first = options(tmp_path)
+    claim(first)
+    state = tmp_path / STATE_FILE
+    state.write_text(json.dumps(first.fingerprint() | {"programs": "0" * 16}))
+    with pytest.raises(ConfigError, match=r"its programs differs.*--fresh"):
+        claim(first)

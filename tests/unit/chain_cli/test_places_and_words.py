@@ -28,6 +28,13 @@ WALLET = "4sTE457MAktXSBYMmhYfnTvpm6pTYjEWtA5rkvGWjr1n"
         ("meter:MEA-001", addresses.address_of_meter("MEA-001")),
         (f"trader:{WALLET}", addresses.address_of_trader(WALLET)),
         (f"attestation:clearing/{EPOCH}/0", addresses.attestation(1, EPOCH, 0)),
+        ("validators", addresses.validators()),
+        ("proposal:7", addresses.proposal(7)),
+        (f"vote:7/{WALLET}", addresses.vote(7, Pubkey.from_string(WALLET))),
+        ("price:3", addresses.price_feed(3)),
+        ("certificate:REC-2026-001", addresses.certificate(b"REC-2026-001".ljust(32, b"\0"))),
+        (f"certificate:{'0a' * 32}", addresses.certificate(bytes([10] * 32))),
+        ("deposit:demo/1", addresses.deposit(b"demo/1")),
         (WALLET, Pubkey.from_string(WALLET)),
     ],
 )
@@ -37,7 +44,21 @@ def test_an_account_is_found_by_its_name(name: str, address: Pubkey) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "epoch:", "epoch:2026-06-14T17:05Z", "epoch:99999999999", "trader:x", "attestation:clearing/1", "shop:1"],
+    [
+        "",
+        "epoch:",
+        "epoch:2026-06-14T17:05Z",
+        "epoch:99999999999",
+        "trader:x",
+        "attestation:clearing/1",
+        "shop:1",
+        "proposal:x",
+        "proposal:-1",
+        "vote:1",
+        "price:99999",
+        "certificate:",
+        f"certificate:{'x' * 33}",
+    ],
 )
 def test_a_name_of_no_account_is_refused_with_the_forms(name: str) -> None:
     with pytest.raises(UnknownPlace, match="must be one of"):

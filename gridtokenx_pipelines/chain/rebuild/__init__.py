@@ -1,0 +1,1 @@
+"""Every balance rebuilt from the chain's history alone, and compared with the accounts."""
