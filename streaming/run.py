@@ -97,7 +97,8 @@ def _process(flow: str, topic: str, settings: FlowSettings) -> Iterator[_Process
     with contextlib.ExitStack() as resources:
         stop = resources.enter_context(ended_by_signals())
         checks = resources.enter_context(endpoint_of(flow, running, observer.metrics))
-        wait_for_broker(settings.brokers, settings.broker_wait_seconds)
+        if not wait_for_broker(settings.brokers, settings.broker_wait_seconds, stop.is_set):
+            sys.exit(0)  # nothing was begun, so nothing is left to snapshot
         partitions = partitions_of(settings.brokers, topic)
         lag = Sampler("broker", partial(observer.sample_lag, settings.brokers, topic, partitions), LAG_SECONDS)
         resources.callback(lag.close)

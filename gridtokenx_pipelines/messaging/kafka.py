@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -72,8 +72,10 @@ def consumer_settings(brokers: Brokers) -> dict[str, object]:
     }
 
 
-def wait_for_broker(brokers: Brokers, timeout_seconds: float = 30) -> None:
-    """Return once the broker answers; raises BrokerError naming it after the time is up."""
+def wait_for_broker(
+    brokers: Brokers, timeout_seconds: float = 30, told_to_end: Callable[[], bool] = lambda: False
+) -> bool:
+    """True once the broker answers, False if told to end before; raises BrokerError naming it after the time is up."""
     refused: list[str] = []
 
     def note(error: KafkaError) -> None:
@@ -87,9 +89,11 @@ def wait_for_broker(brokers: Brokers, timeout_seconds: float = 30) -> None:
         try:
             # in short turns: an answer that will never come is told as soon as the broker has said why
             client.list_topics(timeout=max(min(1.0, deadline - time.monotonic()), 0.1))
-            return
+            return True
         except KafkaException as error:
             client.poll(0)
+            if told_to_end():
+                return False
             if refused:
                 raise BrokerError(
                     f"the Kafka broker at {brokers} refused this client ({refused[0]}); correct KAFKA_SASL_USERNAME, "
