@@ -118,6 +118,7 @@ def chain_document(event: MarketEvent, owners: Mapping[str, str]) -> bytes | Non
                 "buyer": owners[fields["buyer"]],
                 "energy": _plain(kwh(fields["energy_wh"])),
                 "price_per_kwh": _plain(thb(fields["price"])),
+                "timestamp": _iso(time_us),
                 "timestamp_us": time_us,
                 "carbon_saved": None,
                 "energy_wh": fields["energy_wh"],
@@ -191,6 +192,7 @@ def _matched(row: EpochRow, match: dict[str, Any], zone_id: int) -> Iterator[Mes
             "buyer": match["buyer"],
             "energy": _plain(kwh(energy_wh)),
             "price_per_kwh": _plain(thb(price)),
+            "timestamp": _iso(end_us(epoch)),
             "timestamp_us": end_us(epoch),
             "carbon_saved": None,  # the carbon ledger's to say, per day
             **exact,
@@ -210,6 +212,10 @@ def _matched(row: EpochRow, match: dict[str, Any], zone_id: int) -> Iterator[Mes
             **exact,
         },
     )
+
+
+def _iso(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _plain(decimal: str) -> str:

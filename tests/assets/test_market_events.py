@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ def test_a_cleared_epoch_s_trades_and_events_are_those_of_its_tables(services: S
     first = trades[0][2]
     assert first["energy"] == f"{first['energy_wh'] / 1_000:.3f}"
     assert first["timestamp_us"] == end_us(first["epoch"])
+    assert datetime.fromisoformat(first["timestamp"]).timestamp() * 1_000_000 == first["timestamp_us"]
     read = decode(0, b"energy_trade", msgspec.json.encode(first)).body
     assert isinstance(read, Trade) and read.venue == "zonal"
 
