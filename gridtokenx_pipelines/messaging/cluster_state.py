@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -104,22 +104,26 @@ def read_state(admin: AdminClient, declaration: Declaration, timeout_seconds: fl
                 in_sync=min(len(each.isrs) for each in partitions),
                 config={name: str(entry.value) for name, entry in future.result().items()},
             )
-        return ClusterState(len(known.brokers), topics, _rights(admin, declaration, timeout_seconds))
+        guarded = _is_guarded(admin, min(known.brokers), timeout_seconds)
+        rights = _rights(admin, declaration, timeout_seconds) if guarded else None
+        return ClusterState(len(known.brokers), topics, rights)
     except KafkaException as error:
         raise BrokerError(f"the cluster did not say what it has: {error.args[0].str()}; check the broker") from error
 
 
-def _rights(admin: AdminClient, declaration: Declaration, timeout_seconds: float) -> frozenset[Right] | None:
+def _is_guarded(admin: AdminClient, broker_id: int, timeout_seconds: float) -> bool:
+    # asked for its rules, a broker without an authorizer says "none" as one does that lets nobody in
+    resource = ConfigResource(ConfigResource.Type.BROKER, str(broker_id))
+    settings = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource].result()
+    return "authorizer.class.name" not in settings or bool(settings["authorizer.class.name"].value)
+
+
+def _rights(admin: AdminClient, declaration: Declaration, timeout_seconds: float) -> frozenset[Right]:
     """Rules that touch the declared topics, whoever has them, and all topic rules of the declared principals."""
     everything = AclBindingFilter(
         ResourceType.TOPIC, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
-    try:
-        bindings = admin.describe_acls(everything, request_timeout=timeout_seconds).result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.SECURITY_DISABLED:
-            return None
-        raise
+    bindings = admin.describe_acls(everything, request_timeout=timeout_seconds).result()
     names, users = {topic.name for topic in declaration.topic}, {each.name for each in declaration.principal}
     rights = (
         Right(
