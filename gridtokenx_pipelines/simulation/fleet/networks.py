@@ -1,13 +1,15 @@
 """The network under a fleet: a SimBench grid, a pandapower file, or a street built from the documents' cable.
 
 Belongs here: loading, where meters can be connected, zones by feeder. Does not belong here: whether the network can be
-computed (grid/), who lives on it (fleet.py). Networks are read, never changed.
+computed (grid/), who lives on it (fleet.py). Networks are read, never changed,
+so one of a name serves a whole process.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,7 @@ def load_network(source: str, zones: int = 1) -> ConnectedNetwork:
     return ConnectedNetwork(name=source, net=net, points=points, zone_of_bus=_zones(net, points, zones))
 
 
+@cache
 def _simbench(code: str) -> pandapowerNet:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside SimBench say nothing about the network
@@ -89,6 +92,7 @@ def _from_file(path: Path) -> pandapowerNet:
     return net
 
 
+@cache
 def _street() -> pandapowerNet:
     """A 20/0.4 kV transformer and feeders of houses along the documents' cable, 30 m apart."""
     import pandapower  # noqa: PLC0415 - seconds of import

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -38,6 +38,7 @@ from gridtokenx_pipelines.simulation.messages import ORDERS_TOPIC, READINGS_TOPI
 GATEWAY_ID = "simulator-1"
 SIGNING_CHUNK = 2_048
 Mask = NDArray[np.bool_]
+Documents = tuple[list[int], list[bytes]]  # of meters at these places
 MS = 1_000
 
 
@@ -98,12 +99,9 @@ class Output:
         at_ms = end * MS
         silent = effect.silent if effect.silent.any() else None
         if self._block == 1:
-            places, values = self._singles(seq, end, measured, silent)
-            kind = b"reading"
+            places, events = self._events(self._singles(seq, end, measured, silent), b"reading", at_ms)
         else:
-            places, values = self._blocks(seq, end, measured, silent)
-            kind = b"block"
-        events = self._events(places, values, kind, at_ms)
+            places, events = self._events([self._blocks(seq, end, measured, silent)], b"block", at_ms)
         if not self._held and not effect.held.any():
             return events
         return self._through_outage(places, events, effect, at_ms)
@@ -111,7 +109,7 @@ class Output:
     def flush(self, end: int) -> list[Event]:
         """What is left at the end of a run: unfinished blocks and backlogs."""
         places = sorted(self._waiting)
-        events = self._events(places, [self._document(place) for place in places], b"block", end * MS)
+        _, events = self._events([(places, [self._document(place) for place in places])], b"block", end * MS)
         held = [event for place in sorted(self._held) for event in self._held[place]]
         self._held.clear()
         return [msgspec.structs.replace(event, timestamp_ms=end * MS) for event in held] + events
@@ -144,23 +142,28 @@ class Output:
             strict=True,
         )
 
-    def _singles(self, seq: int, end: int, measured: Measured, silent: Mask | None) -> tuple[list[int], list[bytes]]:
+    def _singles(self, seq: int, end: int, measured: Measured, silent: Mask | None) -> Iterator[Documents]:
         """Values as msgspec writes a `FleetReading`, by a format string: half the time of struct and encoder."""
         time_us, hz, tails = end * 1_000_000, measured.frequency_hz, self._tails
         good = "" if self._good is UNSET else f',"quality":"{self._good}"'
         said = {True: good, False: f',"quality":"{NOT_CONVERGED}"'}
-        values = [
-            f'{{"seq":{seq},"timestamp":{time_us + skew},"production_wh":{production},"consumption_wh":{consumption},'
-            f'"voltage_v":{volt},"current_a":{ampere},"power_factor":{factor},"frequency_hz":{hz if solved else 0.0},'
-            f'"battery_soc":{"null" if soc is None else soc},{tails[place]}{said[solved]}}}'.encode()
-            for place, production, consumption, volt, ampere, factor, soc, skew, solved in self._rows(measured)
-        ]
-        if silent is None:
-            return list(range(len(values))), values
-        places = np.flatnonzero(~silent).tolist()
-        return places, [values[place] for place in places]
+        quiet: list[bool] | None = None if silent is None else silent.tolist()
+        rows = self._rows(measured)
+        while chunk := list(islice(rows, SIGNING_CHUNK)):
+            if quiet is not None:
+                chunk = [row for row in chunk if not quiet[row[0]]]
+            yield (
+                [row[0] for row in chunk],
+                [
+                    f'{{"seq":{seq},"timestamp":{time_us + skew},"production_wh":{production},'
+                    f'"consumption_wh":{consumption},"voltage_v":{volt},"current_a":{ampere},"power_factor":{factor},'
+                    f'"frequency_hz":{hz if solved else 0.0},"battery_soc":{"null" if soc is None else soc},'
+                    f"{tails[place]}{said[solved]}}}".encode()
+                    for place, production, consumption, volt, ampere, factor, soc, skew, solved in chunk
+                ],
+            )
 
-    def _blocks(self, seq: int, end: int, measured: Measured, silent: Mask | None) -> tuple[list[int], list[bytes]]:
+    def _blocks(self, seq: int, end: int, measured: Measured, silent: Mask | None) -> Documents:
         full: list[int] = []
         time_us, good, hz = end * 1_000_000, self._good, measured.frequency_hz
         quiet: list[bool] | None = None if silent is None else silent.tolist()
@@ -190,38 +193,49 @@ class Output:
         readings = tuple(self._waiting.pop(place))
         return encode(Block(meter_id=self._ids[place], zone_id=self._zones[place], readings=readings))
 
-    def _events(self, places: list[int], values: list[bytes], kind: bytes, at_ms: int) -> list[Event]:
-        partitions, key = self._places, self._key
-        header = ("kind", kind)
-        if not self._sign:
-            return [
-                Event(READINGS_TOPIC, partitions[place], key[place], value, (header,), at_ms)
-                for place, value in zip(places, values, strict=True)
+    def _events(self, documents: Iterable[Documents], kind: bytes, at_ms: int) -> tuple[list[int], list[Event]]:
+        """(places, events) of documents that come in parts, so that one part is signed while the next is written."""
+        partitions, key, public = self._places, self._key, self._public
+        header, places, events = ("kind", kind), [], []
+        for part, values, signatures in self._with_signatures(documents):
+            places += part
+            if signatures is None:
+                events += [
+                    Event(READINGS_TOPIC, partitions[place], key[place], value, (header,), at_ms)
+                    for place, value in zip(part, values, strict=True)
+                ]
+                continue
+            events += [
+                Event(
+                    READINGS_TOPIC,
+                    partitions[place],
+                    key[place],
+                    value,
+                    (header, ("sig", signature), ("pub", public[place])),
+                    at_ms,
+                )
+                for place, value, signature in zip(part, values, signatures, strict=True)
             ]
-        public = self._public
-        return [
-            Event(
-                READINGS_TOPIC,
-                partitions[place],
-                key[place],
-                value,
-                (header, ("sig", signature), ("pub", public[place])),
-                at_ms,
-            )
-            for place, value, signature in zip(places, values, self._signatures(places, values), strict=True)
-        ]
+        return places, events
 
-    def _signatures(self, places: list[int], values: list[bytes]) -> Iterable[bytes]:
-        if self._pool is None or len(values) < SIGNING_CHUNK:
-            return self._signed(places, values)
-        chunks = range(0, len(values), SIGNING_CHUNK)
-        return chain.from_iterable(
-            self._pool.map(
-                self._signed,
-                (places[at : at + SIGNING_CHUNK] for at in chunks),
-                (values[at : at + SIGNING_CHUNK] for at in chunks),
-            )
-        )
+    def _with_signatures(
+        self, documents: Iterable[Documents]
+    ) -> Iterator[tuple[list[int], list[bytes], list[bytes] | None]]:
+        if not self._sign:
+            yield from ((places, values, None) for places, values in documents)
+        elif self._pool is None:
+            yield from ((places, values, self._signed(places, values)) for places, values in documents)
+        else:
+            pending = [
+                (places, values, self._pool.submit(self._signed, places, values))
+                for places, values in _parts(documents)
+            ]
+            yield from ((places, values, future.result()) for places, values, future in pending)
+
+    def signatures(self, places: list[int], values: list[bytes]) -> list[bytes]:
+        """Signatures of documents of meters at these places, by the output's own threads."""
+        found = self._with_signatures([(places, values)])
+        return [signature for _, _, signed in found for signature in signed or ()]
 
     def _signed(self, places: list[int], values: list[bytes]) -> list[bytes]:
         prefix, secret = self._prefix, self._secret
@@ -243,6 +257,12 @@ class Output:
     def backlog(self) -> int:
         """Records that an outage keeps back now."""
         return sum(map(len, self._held.values()))
+
+
+def _parts(documents: Iterable[Documents]) -> Iterator[Documents]:
+    for places, values in documents:
+        for at in range(0, len(values), SIGNING_CHUNK):
+            yield places[at : at + SIGNING_CHUNK], values[at : at + SIGNING_CHUNK]
 
 
 def registry(

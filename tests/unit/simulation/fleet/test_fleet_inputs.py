@@ -88,6 +88,15 @@ def test_a_pandapower_file_and_a_fleet_file_make_a_run(two_houses, tmp_path):
     assert step.not_converged == ()
 
 
+def test_the_order_of_a_fleet_file_changes_no_byte(two_houses, tmp_path):
+    meters = [house(f"M{number}", bus=2 + number % 2, template=name) for number, name in enumerate(LIBRARY)]
+    network, sent = two_houses(), []
+    for order in (meters, meters[::-1], meters[3:] + meters[:3]):
+        simulator = Simulator(scenario(network=network, fleet=fleet_file(tmp_path, *order), sign=True))
+        sent.append([event for _ in range(12) for event in simulator.advance()[1]])
+    assert sent[0] == sent[1] == sent[2]
+
+
 def test_residential_large_has_the_documents_numbers():
     large = LIBRARY["residential_large"]
     assert (large.base_kwh, large.pv_kw, large.battery_kwh, large.peak_multiplier, large.weekend_factor) == (

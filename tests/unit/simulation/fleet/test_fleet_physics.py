@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pandapower
 import pytest
@@ -98,7 +100,7 @@ def test_voltages_currents_and_losses_are_those_of_pandapower_for_the_same_power
     for _ in range(32):
         simulator.advance()
     powers, measured = simulator.powers, simulator.measured
-    net = load_network("street").net
+    net = deepcopy(load_network("street").net)
     net.load = net.load.iloc[:0]
     for member, load, produced, reactive in zip(
         simulator.fleet.members, powers.load_w, powers.produced_w, powers.reactive_var, strict=True
