@@ -96,6 +96,7 @@ def report(ticks: dict[str, dict[str, Any]], year: dict[str, Any], sizes: list[i
     """The section of RESULTS.md."""
     from results import machine, table  # noqa: PLC0415 - beside this file
 
+    told = machine("lightsim2grid", "pandapower", "pvlib")
     names = {
         "False False": "no power flow, unsigned",
         "True False": "AC power flow, unsigned",
@@ -132,7 +133,7 @@ def report(ticks: dict[str, dict[str, Any]], year: dict[str, Any], sizes: list[i
     big = ticks[f"{top} True False"]
     return "\n\n".join(
         [
-            f"`python benchmarks/simulation.py`, {machine('lightsim2grid', 'pandapower', 'pvlib')} The two cores were shared with other work throughout.",
+            f"`python benchmarks/simulation.py`, {told} The two cores were shared with other work throughout.",
             table(["held to", "limit", "measured", "of the limit"], held),
             "Meters a second, the fastest tick and in brackets the mean:",
             table(["tick", *(f"{size:,} meters" for size in sizes)], rows),
