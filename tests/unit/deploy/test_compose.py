@@ -79,6 +79,16 @@ def test_every_command_of_ours_exists() -> None:
                 assert found is not None, f"{name}: gridtokenx has no command {word!r}"
 
 
+def test_our_own_parts_write_nothing_but_their_volumes_and_have_no_rights_to_gain() -> None:
+    ours = {name: part for name, part in SERVICES.items() if part.get("image") == "gridtokenx-pipelines:local"}
+    assert len(ours) > 6
+    for name, part in ours.items():
+        assert part["read_only"] is True, name
+        assert part["cap_drop"] == ["ALL"], name
+        assert part["security_opt"] == ["no-new-privileges:true"], name
+        assert part["mem_limit"], name
+
+
 def test_brokers_are_three_with_two_in_sync() -> None:
     environments = [SERVICES[f"kafka-{index}"]["environment"] for index in (1, 2, 3)]
     assert [each["KAFKA_NODE_ID"] for each in environments] == [1, 2, 3]
