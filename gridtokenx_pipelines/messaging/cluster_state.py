@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -97,12 +97,18 @@ def read_state(admin: AdminClient, declaration: Declaration, timeout_seconds: fl
         found = admin.describe_configs(list(resources), request_timeout=timeout_seconds) if resources else {}
         topics = {}
         for resource, future in found.items():
+            try:
+                settings = future.result()
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue  # just deleted, or just made: the next broker asked did not know it (yet)
+                raise
             partitions = known.topics[resource.name].partitions.values()
             topics[resource.name] = TopicState(
                 partitions=len(partitions),
                 replication=min(len(each.replicas) for each in partitions),
                 in_sync=min(len(each.isrs) for each in partitions),
-                config={name: str(entry.value) for name, entry in future.result().items()},
+                config={name: str(entry.value) for name, entry in settings.items()},
             )
         guarded = _is_guarded(admin, min(known.brokers), timeout_seconds)
         rights = _rights(admin, declaration, timeout_seconds) if guarded else None
