@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -204,3 +208,32 @@ def test_a_broker_that_is_not_there_and_a_file_that_can_not_be_written_end_with_
     blocked = invoke("run", "--network", "street", "--steps", "1", "--output", tmp_path / "file" / "below")
     assert blocked.exit_code == 1
     assert "could not be written" in blocked.output
+
+
+def test_a_service_that_is_told_to_end_ends_with_its_step_and_leaves_whole_records(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    out, url = tmp_path / "out.jsonl", f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "gridtokenx_pipelines.cli", "simulate", "serve", "--network", "street"]
+    options = ["--meters", "4", "--no-sign", "--speed", "0", "--run", "--output", out, "--port", port]
+    process = subprocess.Popen([*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+
+        def running() -> bool:
+            assert process.poll() is None, process.stdout.read()
+            try:
+                return client.call(url, "/state").get("totals", {}).get("steps", 0) > 3
+            except client.ApiError:
+                return False
+
+        until(running, 120)
+        second = invoke("serve", "--network", "street", "--port", port)
+        assert (second.exit_code, "choose another --port" in second.output) == (2, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+    lines = out.read_text().splitlines()
+    assert sum("seq" in json.loads(line)["value"] for line in lines) % 4 == 0
