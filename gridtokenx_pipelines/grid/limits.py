@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -45,8 +45,7 @@ from gridtokenx_pipelines.units import PARTS_PER_MILLION
 Floats = NDArray[np.float64]
 
 PROBE: Final = 0.01  # share of the asked transfer at which sensitivities are taken
-SECTIONS: Final = 8  # AC flows solved together while narrowing
-NARROWINGS: Final = 5  # 8 to the 5th parts of the asked transfer, finer than STEP
+MOST_NARROWINGS: Final = 24  # by the secant two or three are enough, by halves at worst these
 STEP: Final = 1e-4  # of the asked transfer: capacities lie on multiples of it, rounded down
 LEAST_SENT: Final = 0.01  # of the capacity, where losses are measured if the sending zone had no surplus
 MAX_LOSS_PPM: Final = 500_000
@@ -139,6 +138,25 @@ def apply(network: Network, limits: Mapping[int, LinkLimit]) -> Network:
     )
 
 
+class _Bracket(NamedTuple):
+    """A feasible and an infeasible share with their smallest margins (−inf: no solution)."""
+
+    low: float
+    margin_low: float
+    high: float
+    margin_high: float
+
+    def next(self) -> Floats:
+        """Where to look next: just below and just above the secant's root, or the middle where there is none."""
+        middle = (self.low + self.high) / 2
+        if not math.isfinite(self.margin_high) or self.margin_low <= self.margin_high:
+            return np.array([middle])
+        root = self.low + (self.high - self.low) * max(self.margin_low, 0.0) / (self.margin_low - self.margin_high)
+        # a little to both sides, so that one look usually closes the bracket, and a piece inside so that it shrinks
+        inside = np.clip([root - 0.45 * STEP, root + 0.45 * STEP], self.low + 0.1 * STEP, self.high - 0.1 * STEP)
+        return np.unique(np.append(inside, middle))
+
+
 class _Shift:
     """Transfers on a state: who produces and consumes what when zones send and receive."""
 
@@ -181,40 +199,42 @@ class _Shift:
 
     def most(self, exports_w: Mapping[int, float]) -> tuple[float, str]:
         """The largest share in 0…1 of these exports that an AC flow finds feasible, and what ends it."""
-        if self._feasible(exports_w, np.array([1.0]))[0]:
+        if self._worst(exports_w, np.array([1.0]))[0] >= -SLACK:
             return 1.0, UNBOUND
         probe = flow(self.case, *self.powers(exports_w, np.array([0.0, PROBE])))
         near = margins(probe, self.bounds)
         if near[0].min() < -SLACK:
             return 0.0, element_at(self.case, probe, 0, int(near[0].argmin()), self.bounds).words()
-        low, high = 0.0, 1.0
-        if np.isfinite(near).all(axis=0).any() and np.isfinite(near[1]).any():
+        bracket = _Bracket(0.0, float(near[0].min()), 1.0, -math.inf)
+        if np.isfinite(near[1]).any():
             # the linear model's answer, then AC flows around it
             with np.errstate(divide="ignore", invalid="ignore"):
                 reach = np.where(near[1] < near[0], near[0] / (near[0] - near[1]) * PROBE, np.inf)
             guess = float(np.clip(np.nanmin(reach), 2 * PROBE, 1.0))
-            low, high = self._narrow(exports_w, np.array([0.9, 0.97, 1.0, 1.03, 1.1]) * guess, low, high)
-        for _ in range(NARROWINGS):
-            if high - low < STEP:
+            bracket = self._narrow(exports_w, np.array([0.9, 0.97, 1.0, 1.03, 1.1]) * guess, bracket)
+        for _ in range(MOST_NARROWINGS):
+            if bracket.high - bracket.low <= STEP:
                 break
-            low, high = self._narrow(exports_w, np.linspace(low, high, SECTIONS + 1)[1:-1], low, high)
-        beyond = flow(self.case, *self.powers(exports_w, np.array([high])))
+            bracket = self._narrow(exports_w, bracket.next(), bracket)
+        beyond = flow(self.case, *self.powers(exports_w, np.array([bracket.high])))
         place = int(margins(beyond, self.bounds)[0].argmin())
-        return low, element_at(self.case, beyond, 0, place, self.bounds).words()
+        return bracket.low, element_at(self.case, beyond, 0, place, self.bounds).words()
 
-    def _narrow(self, exports_w: Mapping[int, float], shares: Floats, low: float, high: float) -> tuple[float, float]:
-        shares = shares[(shares > low) & (shares < high)]
+    def _narrow(self, exports_w: Mapping[int, float], shares: Floats, bracket: _Bracket) -> _Bracket:
+        """The bracket after AC flows at these shares, ascending; those outside it tell nothing and are left out."""
+        shares = shares[(shares > bracket.low) & (shares < bracket.high)]
         if not len(shares):
-            return low, high
-        for share, feasible in zip(shares.tolist(), self._feasible(exports_w, shares), strict=True):
-            if not feasible:
-                return low, share
-            low = share
-        return low, high
+            return bracket
+        found = self._worst(exports_w, shares).tolist()
+        for share, margin in zip(shares.tolist(), found, strict=True):
+            if margin < -SLACK:
+                return bracket._replace(high=share, margin_high=margin)
+            bracket = bracket._replace(low=share, margin_low=margin)
+        return bracket
 
-    def _feasible(self, exports_w: Mapping[int, float], shares: Floats) -> list[bool]:
-        result = flow(self.case, *self.powers(exports_w, shares))
-        return [bool(each) for each in margins(result, self.bounds).min(axis=1) >= -SLACK]
+    def _worst(self, exports_w: Mapping[int, float], shares: Floats) -> Floats:
+        lowest: Floats = margins(flow(self.case, *self.powers(exports_w, shares)), self.bounds).min(axis=1)
+        return lowest
 
     def losses_w(self, exports_w: Mapping[int, float], shares: Floats) -> Floats:
         """Losses of the whole network at each share, NaN without a solution."""

@@ -85,9 +85,12 @@ def _degrees(case: GridCase) -> bool:
 
 def _zones(go: Any, case: GridCase) -> list[Any]:
     traces = []
-    for zone in sorted({int(zone) for zone in case.bus_zone if zone}):
-        outline = _hull(case.bus_xy[case.bus_zone == zone], _reach(case))
+    reach, shown = _reach(case), set()
+    for zone, buses in _parts(case):
+        outline = _hull(case.bus_xy[buses], reach)
         colour = ZONE_COLOURS[(zone - 1) % len(ZONE_COLOURS)]
+        first = zone not in shown
+        shown.add(zone)
         traces.append(
             go.Scatter(
                 x=outline[:, 0],
@@ -97,10 +100,37 @@ def _zones(go: Any, case: GridCase) -> list[Any]:
                 fillcolor=_faint(colour),
                 line={"color": colour, "width": 1.5, "dash": "dot"},
                 name=f"zone {zone}",
+                legendgroup=f"zone {zone}",
+                showlegend=first,
                 hoverinfo="name",
             )
         )
     return traces
+
+
+def _parts(case: GridCase) -> list[tuple[int, list[int]]]:
+    """(zone, rows of buses) of each part of a zone that hangs together by lines without the transformers' buses.
+
+    Outlining whole zones would cover what lies between their feeders, which belongs to another.
+    """
+    row = {bus: place for place, bus in enumerate(case.matrices.bus_ids.tolist())}
+    joints = {row[int(bus)] for bus in case.trafo_ends.reshape(-1)}
+    part = list(range(len(row)))
+
+    def find(place: int) -> int:
+        while part[place] != place:
+            place = part[place]
+        return place
+
+    for one, other in case.line_ends.tolist():
+        ends = row[one], row[other]
+        if case.bus_zone[ends[0]] == case.bus_zone[ends[1]] and not joints & set(ends):
+            part[find(ends[1])] = find(ends[0])
+    found: dict[tuple[int, int], list[int]] = {}
+    for place in range(len(row)):
+        if case.bus_zone[place] and place not in joints:
+            found.setdefault((int(case.bus_zone[place]), find(place)), []).append(place)
+    return [(zone, found[zone, root]) for zone, root in sorted(found)]
 
 
 def _faint(colour: str) -> str:
