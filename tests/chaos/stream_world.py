@@ -102,6 +102,12 @@ class Fleet:
             for name, zone in self.meters.items():
                 if self.draws.random() < 0.03:
                     continue  # lost on the way: its registers come with the next
+                if minute % 15 == 0 and self.draws.random() < 0.4:
+                    # the boundary has a reading, and a later one, nearer to it, comes when the epoch is closed
+                    batch.append(self._reading(name, zone, at - 45 * SECOND))
+                    late = self._reading(name, zone, at - 5 * SECOND)
+                    held.append((minute + self.draws.randrange(1, 4), late))
+                    continue
                 each = self._reading(name, zone, at - self.draws.randrange(1, 20) * SECOND)
                 if self.draws.random() < 0.03:
                     held.append((minute + self.draws.randrange(1, 4), each))
