@@ -8,7 +8,7 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: docs help setup demo ui test check format programs lock chaos chaos-stream fuzz play clean
+.PHONY: docs help setup demo ui test check format programs lock chaos faults chaos-stream fuzz play clean
 
 help: ## List what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,8 +49,12 @@ test: check ## Linters, types and all tests
 docs: .venv/.synced ## Build the documentation as a site (build/site), no warning allowed
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "build/site/index.html"
 
-chaos: .venv/.synced ## Kill the demo five times at random moments, rerun it, compare the end state
+chaos: .venv/.synced ## Kill the demo, then the settlement 200 times at random, compare the end states (KILLS, ARGS)
 	@$(BIN)/python tests/chaos/kill_demo.py $(ARGS)
+	@$(BIN)/python tests/chaos/kill_settlement.py --kills $${KILLS:-200} --seed $${SEED:-1}
+
+faults: .venv/.synced ## Random days through crashes and RPC faults (RUNS, SEED replays)
+	@$(BIN)/python tests/chaos/settlement_faults.py --seed $${SEED:-1} --runs $${RUNS:-20}
 
 chaos-stream: .venv/.synced ## Kill the flow, a broker, Postgres, InfluxDB under load on real Kafka; count (ARGS="--seed 2")
 	@$(BIN)/python tests/chaos/chaos_stream.py $(ARGS)

@@ -122,6 +122,24 @@ class Outbox:
         flights = [_Flight(None, row, new=False) for row in self.store.open_rows(runs)]
         self._ask(flights)
 
+    def conclude(self, runs: Sequence[tuple[int, int, int]]) -> None:
+        """Give every transaction of runs that the chain has finished its end: a receipt, or that another's did it.
+
+        A node may show a transaction later than what it did; one that it has never seen when the last height it was
+        good for is final never landed. What is undecided after some patience stays open for the next call.
+        """
+        deadline, pause = self._clock() + RECEIPT_PATIENCE_SECONDS, FIRST_POLL_SECONDS
+        while flights := [_Flight(None, row, new=False) for row in self.store.open_rows(runs)]:
+            self._ask(flights)
+            waiting = [flight for flight in flights if flight.is_open]
+            for flight in self._gone(waiting):
+                self.store.finish([flight.row], "confirmed", "DoneByAnother")
+            if self._clock() > deadline:
+                return
+            if waiting:
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_POLL_SECONDS)
+
     def stamp_finalized(self) -> tuple[int, list[Receipt]]:
         """Stamp receipts whose slot has been finalised since: how many, and those that a reorganisation took away.
 
@@ -270,15 +288,7 @@ class Outbox:
         oldest = min(flight.row.last_valid_block_height for flight in flights)
         if self.client.block_height("confirmed") <= oldest:
             return
-        gone = []
-        for start in range(0, len(flights), STATUSES_PER_CALL):
-            part = flights[start : start + STATUSES_PER_CALL]
-            height, _, statuses = self.client.finalised_and_statuses([flight.row.signature for flight in part])
-            gone += [
-                flight
-                for flight, status in zip(part, statuses, strict=True)
-                if status is None and flight.row.last_valid_block_height < height
-            ]
+        gone = self._gone(flights)
         if not gone:
             return
         self.client.forget_blockhash()
@@ -291,6 +301,19 @@ class Outbox:
                 self._end_as_failed(flight, ChainError(message, name="NotLanded", signature=flight.row.signature))
                 continue
             self._renew(flight)
+
+    def _gone(self, flights: Sequence[_Flight]) -> list[_Flight]:
+        """Those that never landed and can't any more."""
+        gone: list[_Flight] = []
+        for start in range(0, len(flights), STATUSES_PER_CALL):
+            part = flights[start : start + STATUSES_PER_CALL]
+            height, _, statuses = self.client.finalised_and_statuses([flight.row.signature for flight in part])
+            gone += [
+                flight
+                for flight, status in zip(part, statuses, strict=True)
+                if status is None and flight.row.last_valid_block_height < height
+            ]
+        return gone
 
     def _end_as_done(self, flight: _Flight, error: ChainError) -> None:
         """Somebody else's transaction did it: success, but no receipt of ours is on the chain."""

@@ -9,27 +9,22 @@ from typing import Any
 
 import pytest
 from solders.instruction import AccountMeta, Instruction
-from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from sqlalchemy import text
 
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.chain.idl import Program
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.chain.participants import MarketFunding
 from gridtokenx_pipelines.chain.setup import Setup
-from gridtokenx_pipelines.chain.signer import KeypairSigner
-from gridtokenx_pipelines.chain.transactions import create_token_account
 from gridtokenx_pipelines.settlement_service import movements, receipts
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from gridtokenx_pipelines.store import proof
+from tests.assets.households import TRADING, Household
 from tests.assets.market_chain import bring_up, chain_keys, settings, signer
-from tests.assets.market_day import FIRST, key_of_household, meter_id, net_rows, seed, wallet
+from tests.assets.market_day import FIRST, meter_id, net_rows, seed, wallet
 from tests.assets.test_settlement_on_chain import settle
-
-TRADING = Program.load("trading")
 
 
 @pytest.fixture
@@ -39,35 +34,6 @@ def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
             bring_up(client)
         with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
             yield services
-
-
-class Household:
-    """A wallet acting on its own account of the local chain, through nothing but the client."""
-
-    def __init__(self, services: Services, index: int) -> None:
-        self.client, self.index = services.client, index
-        self.key = KeypairSigner(Keypair.from_seed(bytes(key_of_household(index))))
-        self.trader = addresses.address_of_trader(wallet(index))
-        self.thbc = addresses.token_account(self.key.pubkey, addresses.thbc_mint())
-        self.grid = addresses.token_account(self.key.pubkey, addresses.grid_mint())
-        self._payer = signer("relayer")
-
-    def act(self, name: str, accounts: dict[str, Pubkey] | None = None, **args: int) -> None:
-        named = {"wallet": self.key.pubkey, "trader": self.trader, **(accounts or {})}
-        self.client.send_and_confirm([TRADING.instruction(name, named, **args)], self._payer, [self.key])
-
-    def slot(self) -> int:
-        """The slot of its one order on chain."""
-        account = self.client.account(self.trader)
-        assert account is not None
-        placed = TRADING.decode("Trader", account.data)["placed"]
-        return next(index for index, number in enumerate(placed) if number)
-
-    def withdraw(self) -> None:
-        for mint in (addresses.thbc_mint(), addresses.grid_mint()):
-            make = create_token_account(self._payer.pubkey, self.key.pubkey, mint)
-            self.client.send_and_confirm([make], self._payer)
-        self.act("withdraw", {"thbc_destination": self.thbc, "grid_destination": self.grid})
 
 
 def problems(services: Services, epochs: list[int]) -> list[str]:
