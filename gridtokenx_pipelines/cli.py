@@ -22,6 +22,7 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 LAZY_GROUPS = {
     "audit": ("gridtokenx_pipelines.audit_cli.commands", "audit"),
     "grid": ("gridtokenx_pipelines.grid_cli.commands", "grid"),
+    "statement": ("gridtokenx_pipelines.audit_cli.statement", "statement"),
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),
     "kafka": ("gridtokenx_pipelines.kafka_cli.commands", "kafka"),
     "dead-letters": ("gridtokenx_pipelines.readings_cli.commands", "dead_letters"),

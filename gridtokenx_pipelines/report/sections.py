@@ -104,7 +104,8 @@ def market(data: ReportData) -> str:
         [
             page.figure(
                 "Price by zone",
-                "Between the two tariffs both sides gain. Gaps: nothing was traded.",
+                "Both sides gain while price and wheeling lie below the retail tariff and the price less fee above "
+                "feed-in; off-peak the tariff is low, and limits may allow trades above it. Gaps: nothing was traded.",
                 prices,
                 plot(epochs, prices, label="Clearing price by zone over the day", unit="THB/kWh", from_zero=False),
             ),

@@ -15,11 +15,12 @@ from gridtokenx_pipelines.audit.findings import DIFFERS, NEVER_RAN, NOT_SETTLED,
 from gridtokenx_pipelines.audit.proofs import ProofError
 from gridtokenx_pipelines.audit_cli.verify import verify_dossier, verify_trade
 from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.settlement_service import energy, receipts, statements
+from gridtokenx_pipelines.settlement_service import energy, periods, receipts, statement_files, statements
 from gridtokenx_pipelines.settlement_service.audits import files, trades
 from gridtokenx_pipelines.settlement_service.audits.service import AuditRefused, Outcome, audit_range
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from tests.assets.audited_market import EPOCHS, FIRST, settled_market
+from tests.assets.market_day import wallet
 
 LAST = FIRST + EPOCHS - 1
 
@@ -127,3 +128,60 @@ def test_materialising_a_settled_epoch_again_changes_nothing_and_says_so(market:
     assert [[each.changed for each in stage] for stage in reports] == [[False] * EPOCHS] * 3
     assert counts(market) == before
     assert open_services is not None
+
+
+def test_a_households_statement_runs_to_the_ledgers_and_the_chains_balance(market: Services, tmp_path: Path) -> None:
+    for index in range(6):
+        made = periods.of_wallet(market, wallet(index), FIRST, LAST)
+        assert made["proof"]["running"] == made["proof"]["ledger"]
+        moved = made["totals"]
+        assert made["closing"]["net_uthb"] - made["opening"]["net_uthb"] == (
+            moved["proceeds_uthb"]
+            + moved["buy_back_uthb"]
+            + moved["refund_uthb"]
+            - moved["energy_cost_uthb"]
+            - moved["zone_wheeling_uthb"]
+            - moved["billed_uthb"]
+            - moved["returned_uthb"]
+            + sum(each["cash_uthb"] for each in made["deposits"])
+        )
+        assert {each["run"] for each in made["lines"]} >= {0}
+        assert all(each["transaction"] for each in made["lines"])
+        paths = statement_files.write(made, tmp_path, market.client.rpc_url)
+        assert [path.suffix for path in paths] == [".json", ".csv", ".html"]
+        assert made["lines"][0]["transaction"] in paths[2].read_text()
+    runs = [
+        (each["kind"], each["run"])
+        for index in (1, 3)
+        for each in periods.of_wallet(market, wallet(index), FIRST, LAST)["lines"]
+    ]
+    assert {("late", 1), ("resettlement", 1)} <= set(runs)
+
+
+def test_statements_of_periods_side_by_side_continue_each_other(market: Services) -> None:
+    whole = periods.of_wallet(market, wallet(0), FIRST, LAST)
+    parts = [periods.of_wallet(market, wallet(0), FIRST + a, FIRST + b) for a, b in ((0, 1), (2, 3))]
+    assert parts[0]["opening"] == whole["opening"]
+    assert parts[0]["closing"] == parts[1]["opening"]
+    assert parts[1]["closing"] == whole["closing"]
+    assert [*parts[0]["lines"], *parts[1]["lines"]] == whole["lines"]
+
+
+def test_vat_is_that_of_each_charge_rounded_down_by_itself(market: Services) -> None:
+    line = periods.of_wallet(market, wallet(4), FIRST, FIRST)["lines"][0]
+    assert line["vat_bill_uthb"] == line["billed_uthb"] * 700 // 10_700
+    assert line["vat_wheeling_uthb"] == line["zone_wheeling_uthb"] * 700 // 10_700
+
+
+def test_the_operators_statement_adds_up_to_the_markets_accounts(market: Services) -> None:
+    made = periods.of_operator(market, FIRST, LAST + 1)
+    totals, accounts = made["totals"], made["accounts"]
+    assert accounts["platform_thbc_uthb"] == totals["fee_uthb"]
+    earned = totals["zone_wheeling_uthb"] + totals["link_wheeling_uthb"] + totals["rent_uthb"]
+    assert accounts["grid_operator_thbc_uthb"] == 500_000_000 + earned
+    assert totals["imbalance_wh"] == totals["residual_wh"] - totals["bought_back_wh"]
+
+
+def test_a_stranger_has_no_statement(market: Services) -> None:
+    with pytest.raises(periods.UnknownParticipant, match="is no participant"):
+        periods.of_wallet(market, "nobody", FIRST, LAST)

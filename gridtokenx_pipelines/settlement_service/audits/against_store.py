@@ -18,6 +18,7 @@ from gridtokenx_pipelines.audit.recompute import Recomputed
 from gridtokenx_pipelines.market.frames import BOOK, FILLS, FLOWS, MATCHES, TRADED, ZONES
 from gridtokenx_pipelines.metering.outputs import CORRECTION_SCHEMA
 from gridtokenx_pipelines.settlement.frames import CLEARING, LATE, METER_ENTRIES, WALLET_ENTRIES
+from gridtokenx_pipelines.settlement_service.audits.archive import UNREADABLE
 from gridtokenx_pipelines.settlement_service.audits.inputs import Gathered
 from gridtokenx_pipelines.store.parquet import ParquetStore
 
@@ -55,11 +56,11 @@ class FrozenFrames:
             self._finding(epoch, stage, asset, name, "file is not there; restore it, or materialise its asset again")
         try:
             frame = _scan(there, columns)
-        except (pl.exceptions.PolarsError, OSError, ValueError):
+        except UNREADABLE:
             for epoch, path in list(there.items()):
                 try:
                     _scan({epoch: path}, columns)
-                except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+                except UNREADABLE as error:
                     self._finding(epoch, stage, asset, name, f"can't be read: {str(error).splitlines()[0]}")
                     del there[epoch]
             frame = _scan(there, columns)

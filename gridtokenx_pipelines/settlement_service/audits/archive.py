@@ -19,6 +19,8 @@ from gridtokenx_pipelines.metering.registry import RegistryError, RegistryView
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store.archive import ASSET, DAY, ArchiveError, SignedArchive
 
+# a broken Parquet file may make polars panic, which is no ordinary exception
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
 FOLDER = "epoch=%Y%m%dT%H%MZ"
 RECORD_COLUMNS = {name: pl.Int64 for name in ("epoch", "partition", "offset", "broker_us")} | {
     name: pl.Binary for name in ("key", "value", "sig", "pub", "kind")
@@ -71,13 +73,18 @@ def read(services: Services, first: int, last: int) -> Archive:
     )
 
 
-def loose_files(folder: Path, first: int, last: int) -> dict[tuple[int, int], Path]:
-    """Files of single epochs by (epoch, partition), in order."""
+def loose_files(folder: Path, first: int, last: int, kind: str = "partition") -> dict[tuple[int, int], Path]:
+    """Files of single epochs by (epoch, partition), in order; `kind`: partition (the records) or index."""
+    ends = [datetime.fromtimestamp(max(epoch, 0) * EPOCH_SECONDS, UTC) for epoch in (first, last)]
+    days = [f"date={each:%Y-%m-%d}" for each in ends]
     found = {}
-    for path in sorted((folder / ASSET).glob("date=*/epoch=*/partition-*.parquet")):
-        epoch = _epoch_of(str(path))
-        if first <= epoch <= last:
-            found[epoch, int(path.stem.removeprefix("partition-"))] = path
+    for day in sorted((folder / ASSET).glob("date=*")):
+        if not days[0] <= day.name <= days[1]:
+            continue
+        for path in sorted(day.glob(f"epoch=*/{kind}-*.parquet")):
+            epoch = _epoch_of(str(path))
+            if first <= epoch <= last:
+                found[epoch, int(path.stem.removeprefix(f"{kind}-"))] = path
     return found
 
 
@@ -97,12 +104,12 @@ def _read(paths: list[Path]) -> tuple[pl.DataFrame, list[tuple[Path, str]]]:
     """All files at once; where that fails, one by one, so that a broken one is named and the others count."""
     try:
         return _scan(paths), []
-    except (pl.exceptions.PolarsError, OSError, ValueError):
+    except UNREADABLE:
         good, bad = [], []
         for path in paths:
             try:
                 _scan([path])
-            except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+            except UNREADABLE as error:
                 bad.append((path, str(error).splitlines()[0]))
             else:
                 good.append(path)

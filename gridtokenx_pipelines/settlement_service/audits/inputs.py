@@ -216,7 +216,7 @@ def _covers(services: Services, epochs: Sequence[int]) -> pl.DataFrame:
             part = held.select(
                 pl.lit(epoch, pl.Int64).alias("epoch"), pl.col("owner").alias("wallet"), "grid_wh", "thbc_uthb"
             ).cast(COVER)
-        except (OSError, pl.exceptions.PolarsError):
+        except archives.UNREADABLE:
             continue
         parts.append(part)
     return pl.concat(parts)

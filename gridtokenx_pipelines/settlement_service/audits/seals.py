@@ -7,10 +7,11 @@ the change means, the other stages say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from sqlalchemy import Connection
@@ -79,10 +80,11 @@ def _files(services: Services, runs: Iterable[tuple[int, int]], sealed: set[int]
             path = services.parquet.path(asset, epoch, name)
             if path.is_file():
                 found.append((epoch, run, f"frame {asset}/{name}", path))
-    archive = archives.loose_files(archives.root_of(services), first, last)
-    found += [
-        (epoch, 0, f"archive partition-{number}", path) for (epoch, number), path in archive.items() if epoch in sealed
-    ]
+    for kind in ("partition", "index"):
+        archive = archives.loose_files(archives.root_of(services), first, last, kind)
+        found += [
+            (epoch, 0, f"archive {kind}-{number}", path) for (epoch, number), path in archive.items() if epoch in sealed
+        ]
     return found
 
 
@@ -90,7 +92,7 @@ def _sealed_files(files: Iterable[File]) -> pl.DataFrame:
     rows = []
     for epoch, run, what, path in files:
         records = pl.read_parquet(path, hive_partitioning=False)
-        content = contents_of(records) if what.startswith("archive") else None
+        content = contents_of(records) if what.startswith("archive partition") else None
         rows.append((epoch, run, what, archives.digest_of(path), content, records.height))
     return pl.DataFrame(rows, schema=store.SEALS, orient="row")
 
@@ -159,6 +161,9 @@ def _compare_files(services: Services, gathered: Gathered, seals: pl.DataFrame) 
     for row in seals.iter_rows(named=True):
         epoch, run, what = row["epoch"], row["run"], row["what"]
         kind, _, name = what.partition(" ")
+        if kind == "archive" and name.startswith("index-"):
+            found += _index(services, row, int(name.removeprefix("index-")))
+            continue
         if kind == "archive":
             found += _archive_file(gathered, row, int(name.removeprefix("partition-")))
             continue
@@ -174,8 +179,22 @@ def _compare_files(services: Services, gathered: Gathered, seals: pl.DataFrame) 
     return found
 
 
-def _archive_file(gathered: Gathered, row: dict[str, object], number: int) -> list[Finding]:
-    epoch, what = int(str(row["epoch"])), str(row["what"])
+def _index(services: Services, row: Mapping[str, Any], number: int) -> list[Finding]:
+    """The index by meter; a compaction makes it anew of the records, so only a loose one is held to its seal."""
+    epoch, what = row["epoch"], row["what"]
+    root = archives.root_of(services)
+    path = archives.loose_files(root, epoch, epoch, "index").get((epoch, number))
+    if path is None:
+        compacted = (epoch, number) not in archives.loose_files(root, epoch, epoch)
+        gone = "file is not there; compact the day, which makes it anew"
+        return [] if compacted else [Finding(epoch=epoch, stage="seal", what=what, detail=gone)]
+    same = archives.digest_of(path) == row["sha256"]
+    detail = "file's bytes are not those that were sealed"
+    return [] if same else [Finding(epoch=epoch, stage="seal", what=what, detail=detail)]
+
+
+def _archive_file(gathered: Gathered, row: Mapping[str, Any], number: int) -> list[Finding]:
+    epoch, what = row["epoch"], row["what"]
     path = gathered.archived.files.get((epoch, number))
     if path is None:
         return []  # the archive's own stage has said that it can't be read, or is not there
