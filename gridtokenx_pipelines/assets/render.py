@@ -13,8 +13,10 @@ import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.partitions import FAILED, PASSED
+from gridtokenx_pipelines.settlement_service import provenance
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
+from gridtokenx_pipelines.settlement_service.services import Services
 
 # a table in metadata is read by a person, and stored with every run
 MAX_TABLE_ROWS = 30
@@ -35,6 +37,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()[:16]
     return "–" if value is None else str(value).replace("|", "\\|")
+
+
+def show_made_from(context: dg.AssetExecutionContext, services: Services, asset: str, epochs: Sequence[int]) -> None:
+    """Each partition's provenance: what it was made from, as fingerprints of inputs, code, rules and tariffs."""
+    for epoch in epochs:
+        made = provenance.facts(services, asset, epoch)
+        context.add_asset_metadata(made, asset_key=asset, partition_key=key_of(epoch))
 
 
 def show(context: dg.AssetExecutionContext, asset: str, reports: Iterable[EpochReport]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from gridtokenx_pipelines.assets.render import check_results, show
+from gridtokenx_pipelines.assets.render import check_results, show, show_made_from
 from gridtokenx_pipelines.assets.tables import check_words, column_metadata
 from gridtokenx_pipelines.partitions import EPOCHS, epochs_of
 from gridtokenx_pipelines.resources import Settlement
@@ -22,6 +22,7 @@ from gridtokenx_pipelines.settlement_service import (
     instructions,
     movements,
     network,
+    provenance,
     receipts,
     statements,
 )
@@ -115,7 +116,10 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
     """Epoch by epoch in order: book, its checks, clearing, its checks, commit; stops before the first bad epoch."""
     # what was asked back on chain covers nothing, so it must be known before a book is made
     movements.follow(settlement.services)
-    outcome = clearing.clear_epochs(settlement.services, epochs_of(context.partition_keys))
+    epochs = epochs_of(context.partition_keys)
+    for stage in ("order_book", "clearing_results"):
+        provenance.require_fit(settlement.services, stage, epochs)
+    outcome = clearing.clear_epochs(settlement.services, epochs)
     show(context, "order_book", outcome.books)
     yield from check_results("order_book", book_inspection.CHECKS, outcome.book_verdicts)
     show(context, "clearing_results", outcome.results)
@@ -124,6 +128,8 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
     if bad:
         # raising, not returning: Dagster would otherwise mark the whole range as materialised
         raise dg.Failure(description=f"{outcome.stopped_words()}: {bad[0].check}: {bad[0].detail}", allow_retries=False)
+    for stage in ("order_book", "clearing_results"):
+        show_made_from(context, settlement.services, stage, epochs)
     yield dg.MaterializeResult(asset_key="order_book")
     yield dg.MaterializeResult(asset_key="clearing_results")
 
@@ -136,7 +142,9 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
 )
 def mint_instructions(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Plan every booked run of the epochs."""
-    show(context, "mint_instructions", instructions.plan_epochs(settlement.services, epochs_of(context.partition_keys)))
+    epochs = _fitting(context, settlement, "mint_instructions")
+    show(context, "mint_instructions", instructions.plan_epochs(settlement.services, epochs))
+    show_made_from(context, settlement.services, "mint_instructions", epochs)
 
 
 @dg.asset(
@@ -147,7 +155,9 @@ def mint_instructions(context: dg.AssetExecutionContext, settlement: Settlement)
 )
 def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Settle every planned run, in the order of its seq."""
-    show(context, "settlement_receipts", receipts.settle_epochs(settlement.services, epochs_of(context.partition_keys)))
+    epochs = _fitting(context, settlement, "settlement_receipts")
+    show(context, "settlement_receipts", receipts.settle_epochs(settlement.services, epochs))
+    show_made_from(context, settlement.services, "settlement_receipts", epochs)
 
 
 @dg.asset(
@@ -163,7 +173,16 @@ def settlement_receipts(context: dg.AssetExecutionContext, settlement: Settlemen
 )
 def epoch_statement(context: dg.AssetExecutionContext, settlement: Settlement) -> None:
     """Write the statements."""
-    show(context, "epoch_statement", statements.write(settlement.services, epochs_of(context.partition_keys)))
+    epochs = _fitting(context, settlement, "epoch_statement")
+    show(context, "epoch_statement", statements.write(settlement.services, epochs))
+    show_made_from(context, settlement.services, "epoch_statement", epochs)
+
+
+def _fitting(context: dg.AssetExecutionContext, settlement: Settlement, stage: str) -> list[int]:
+    """The run's epochs, once their upstream is what the stage was made from, where it was made before."""
+    epochs = epochs_of(context.partition_keys)
+    provenance.require_fit(settlement.services, stage, epochs)
+    return epochs
 
 
 ASSETS = (net_energy, grid_limits, clear_in_order, mint_instructions, settlement_receipts, epoch_statement)

@@ -23,7 +23,9 @@ from gridtokenx_pipelines.settlement_service.services import Services
 READS = {
     "order_book": (("net_energy", "rows"),),
     "clearing_results": (("order_book", "book"), ("order_book", "balances")),
-    "epoch_statement": (),
+    "mint_instructions": (("clearing_results", "traded"),),
+    "settlement_receipts": (("clearing_results", "traded"),),
+    "epoch_statement": (("clearing_results", "traded"),),
 }
 # rooms whose code decides what a settled epoch is; a change elsewhere changes no result
 DECIDING = ("units.py", "epochs.py", "metering", "market", "settlement")
@@ -59,6 +61,8 @@ def present(services: Services, stage: str, epoch: int) -> Provenance:
     for asset, name in READS[stage]:
         path = services.parquet.path(asset, epoch, name)
         if not path.is_file():
+            if services.parquet.exists(asset, epoch, name):
+                continue  # its day was compacted: seals hold its rows
             raise Unfit(
                 f"{stage} of {key_of(epoch)}: upstream {asset}/{name} is not there; materialise {asset} for that epoch"
             )
@@ -97,7 +101,7 @@ def require_fit(services: Services, stage: str, epochs: Sequence[int]) -> None:
             continue
         now = present(services, stage, epoch)
         for name, held in then.inputs.items():
-            if now.inputs.get(name) != held:
+            if name in now.inputs and now.inputs[name] != held:
                 asset = name.partition("/")[0]
                 raise Unfit(
                     f"{stage} of {key_of(epoch)}: upstream {name} has fingerprint {now.inputs[name][:16]}, it was made "
@@ -106,8 +110,16 @@ def require_fit(services: Services, stage: str, epochs: Sequence[int]) -> None:
                 )
 
 
+def facts(services: Services, stage: str, epoch: int) -> dict[str, str]:
+    """What a materialisation shows of its provenance: fingerprints of inputs, code, rules and tariffs."""
+    made = record(services, stage, epoch)
+    inputs = sha256(msgspec.json.encode(made.inputs, order="deterministic")).hexdigest()[:16]
+    return {"inputs_fingerprint": inputs, "code_fingerprint": made.code, "rules_fingerprint": made.rules}
+
+
 def _path(services: Services, stage: str, epoch: int) -> Path:
-    return services.parquet.path(stage, epoch, "provenance").with_suffix(".json")
+    # beside the frames, not among them: compacting a day leaves these files alone
+    return services.parquet.root / "provenance" / stage / f"{epoch}.json"
 
 
 def _read(path: Path) -> Provenance:

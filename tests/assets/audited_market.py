@@ -16,6 +16,7 @@ import polars as pl
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
+from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.epochs import start_us
 from gridtokenx_pipelines.market.orders import Order, encode_order, meter_hash, order_id_of, sign
 from gridtokenx_pipelines.metering.outputs import Outputs
@@ -48,7 +49,7 @@ NETWORK_ID, PARTITIONS = 3, 2
 SECOND = 1_000_000
 READINGS_A_QUARTER = 3
 GATEWAY = key_of_household(99)
-__all__ = ["EPOCHS", "FIRST", "settled_market"]
+__all__ = ["EPOCHS", "FIRST", "settings_of", "settled_market"]
 
 
 @contextmanager
@@ -61,6 +62,18 @@ def settled_market(database_url: str, folder: Path) -> Iterator[Services]:
             play(services, EPOCHS + 1)
             settle(services)
             yield services
+
+
+def settings_of(services: Services, data_dir: Path) -> Settings:
+    """The settings that these services were opened with, for Dagster's processes."""
+    return Settings.from_env(
+        {
+            "DATABASE_URL": services.engine.url.render_as_string(hide_password=False),
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+            "SOLANA_RPC_URL": services.client.rpc_url,
+            "GRIDTOKENX_DATA_DIR": str(data_dir),
+        }
+    )
 
 
 def settle(services: Services) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from sqlalchemy import text
 
@@ -15,11 +16,23 @@ from gridtokenx_pipelines.audit.findings import DIFFERS, NEVER_RAN, NOT_SETTLED,
 from gridtokenx_pipelines.audit.proofs import ProofError
 from gridtokenx_pipelines.audit_cli.verify import verify_dossier, verify_trade
 from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.settlement_service import energy, periods, receipts, statement_files, statements
+from gridtokenx_pipelines.definitions import build_definitions
+from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.instance import open_instance, run_range
+from gridtokenx_pipelines.resources import Settlement
+from gridtokenx_pipelines.settlement_service import (
+    energy,
+    periods,
+    provenance,
+    receipts,
+    statement_files,
+    statements,
+)
 from gridtokenx_pipelines.settlement_service.audits import files, trades
 from gridtokenx_pipelines.settlement_service.audits.service import AuditRefused, Outcome, audit_range
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
-from tests.assets.audited_market import EPOCHS, FIRST, settled_market
+from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.store.archive import SignedArchive
+from tests.assets.audited_market import EPOCHS, FIRST, settings_of, settled_market
 from tests.assets.market_day import wallet
 
 LAST = FIRST + EPOCHS - 1
@@ -127,7 +140,6 @@ def test_materialising_a_settled_epoch_again_changes_nothing_and_says_so(market:
     reports = [energy.collect(market, epochs), receipts.settle_epochs(market, epochs), statements.write(market, epochs)]
     assert [[each.changed for each in stage] for stage in reports] == [[False] * EPOCHS] * 3
     assert counts(market) == before
-    assert open_services is not None
 
 
 def test_a_households_statement_runs_to_the_ledgers_and_the_chains_balance(market: Services, tmp_path: Path) -> None:
@@ -185,3 +197,53 @@ def test_the_operators_statement_adds_up_to_the_markets_accounts(market: Service
 def test_a_stranger_has_no_statement(market: Services) -> None:
     with pytest.raises(periods.UnknownParticipant, match="is no participant"):
         periods.of_wallet(market, "nobody", FIRST, LAST)
+
+
+def test_a_stage_says_what_it_was_made_from_and_an_upstream_that_does_not_fit_is_refused_by_name(
+    market: Services,
+) -> None:
+    made = provenance.facts(market, "clearing_results", FIRST)
+    assert set(made) == {"inputs_fingerprint", "code_fingerprint", "rules_fingerprint"}
+    provenance.require_fit(market, "clearing_results", [FIRST])
+    path = market.parquet.path("order_book", FIRST, "book")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x")
+    try:
+        with pytest.raises(provenance.Unfit, match=r"upstream order_book/book has fingerprint .* restore that file"):
+            provenance.require_fit(market, "clearing_results", [FIRST])
+        path.unlink()
+        with pytest.raises(provenance.Unfit, match="is not there; materialise order_book for that epoch"):
+            provenance.present(market, "clearing_results", FIRST)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_frames_and_archive_put_together_by_day_are_still_what_was_sealed(market: Services) -> None:
+    market.parquet.compact(FIRST // 96 * 96)
+    archive = SignedArchive(market.parquet.root.parent)
+    assert archive.compact("2026-03-02") > 0
+    outcome = audit_range(market, FIRST, LAST)
+    assert found(outcome) == []
+    assert outcome.counts[OK] == EPOCHS
+
+
+@pytest.mark.slow
+def test_an_operator_backfills_audit_report_as_one_run_from_the_ui(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """What the UI's Launch backfill does: a partition backfill of the asset, carried out by the daemon's own code."""
+    with settled_market(new_database(), tmp_path) as services:
+        environment = settings_of(services, tmp_path / "data")
+        definitions = build_definitions(settlement=Settlement(environment=environment.as_env()))
+        with open_instance(environment) as instance:
+            outcome = run_range(instance, FIRST, LAST, definitions=definitions, job="audit_epochs")
+            assert (outcome.success, outcome.failed_checks) == (True, ())
+            runs = instance.get_runs()
+            assert len(runs) == 1
+            shown = {
+                record.partition_key: record.asset_materialization.metadata
+                for record in instance.fetch_materializations(dg.AssetKey("audit_report"), limit=20).records
+            }
+        assert sorted(shown) == [key_of(epoch) for epoch in range(FIRST, LAST + 1)]
+        assert {each["verdict"].value for each in shown.values()} == {OK}
+        assert len(list((tmp_path / "data" / "dossiers").glob("*.json"))) == 1

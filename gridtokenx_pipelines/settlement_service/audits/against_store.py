@@ -20,7 +20,7 @@ from gridtokenx_pipelines.metering.outputs import CORRECTION_SCHEMA
 from gridtokenx_pipelines.settlement.frames import CLEARING, LATE, METER_ENTRIES, WALLET_ENTRIES
 from gridtokenx_pipelines.settlement_service.audits.archive import UNREADABLE
 from gridtokenx_pipelines.settlement_service.audits.inputs import Gathered
-from gridtokenx_pipelines.store.parquet import ParquetStore
+from gridtokenx_pipelines.store.parquet import EPOCH, ParquetStore
 
 SUMS = ("volume_wh", "lost_wh", "link_wheeling_uthb", "rent_uthb", "welfare_uthb")
 STATUS_OF_AN_ORDER = ("status", "reason")
@@ -52,7 +52,8 @@ class FrozenFrames:
         """The frames of all epochs with `epoch` in front; `read` says of which epochs there was one."""
         paths = {epoch: self._parquet.path(asset, epoch, name) for epoch in self._epochs}
         there = {epoch: path for epoch, path in paths.items() if path.is_file()}
-        for epoch in paths.keys() - there.keys():
+        compacted = {epoch for epoch in paths.keys() - there.keys() if self._parquet.exists(asset, epoch, name)}
+        for epoch in paths.keys() - there.keys() - compacted:
             self._finding(epoch, stage, asset, name, "file is not there; restore it, or materialise its asset again")
         try:
             frame = _scan(there, columns)
@@ -64,8 +65,11 @@ class FrozenFrames:
                     self._finding(epoch, stage, asset, name, f"can't be read: {str(error).splitlines()[0]}")
                     del there[epoch]
             frame = _scan(there, columns)
-        self.read = set(there)
-        return frame
+        old, bad = _of_days(paths, compacted, columns)
+        for epoch in sorted(bad):
+            self._finding(epoch, stage, asset, name, "its day's file can't be read; restore it from the backup")
+        self.read = set(there) | (compacted - bad)
+        return pl.concat([frame, old])
 
     def _finding(self, epoch: int, stage: str, asset: str, name: str, detail: str) -> None:
         self.findings.append(Finding(epoch=epoch, stage=stage, what=f"frame {asset}/{name}", detail=detail))
@@ -81,6 +85,24 @@ def _scan(paths: Mapping[int, Path], columns: Mapping[str, type[pl.DataType]]) -
     rows = pl.scan_parquet(list(paths.values()), hive_partitioning=False, include_file_paths="_path").collect()
     wanted = [pl.col(name).cast(kind) for name, kind in columns.items() if name != "epoch"]
     return rows.join(named, on="_path", how="left").select(pl.col("_epoch").alias("epoch"), *wanted)
+
+
+def _of_days(
+    paths: Mapping[int, Path], compacted: set[int], columns: Mapping[str, type[pl.DataType]]
+) -> tuple[pl.DataFrame, set[int]]:
+    """Rows of epochs whose day was compacted, each day's file read once; epochs whose file can't be read."""
+    parts, bad = [pl.DataFrame(schema={"epoch": pl.Int64, **columns})], set()
+    days: dict[Path, set[int]] = {}
+    for epoch in compacted:
+        days.setdefault(paths[epoch].parent.parent / paths[epoch].name, set()).add(epoch)
+    for path, epochs in days.items():
+        wanted = [pl.col(name).cast(kind) for name, kind in columns.items() if name != "epoch"]
+        try:
+            rows = pl.read_parquet(path, hive_partitioning=False).filter(pl.col(EPOCH).is_in(list(epochs)))
+            parts.append(rows.select(pl.col(EPOCH).alias("epoch"), *wanted))
+        except UNREADABLE:
+            bad |= epochs
+    return pl.concat(parts), bad
 
 
 def _net_energy(gathered: Gathered, frames: FrozenFrames) -> list[Finding]:

@@ -92,7 +92,7 @@ def _sealed_files(files: Iterable[File]) -> pl.DataFrame:
     rows = []
     for epoch, run, what, path in files:
         records = pl.read_parquet(path, hive_partitioning=False)
-        content = contents_of(records) if what.startswith("archive partition") else None
+        content = contents_of(records) if what.startswith("archive partition") else _rows_of(records)
         rows.append((epoch, run, what, archives.digest_of(path), content, records.height))
     return pl.DataFrame(rows, schema=store.SEALS, orient="row")
 
@@ -172,11 +172,31 @@ def _compare_files(services: Services, gathered: Gathered, seals: pl.DataFrame) 
             continue  # a later run wrote it anew
         path = services.parquet.path(asset, epoch, frame)
         if not path.is_file():
-            found.append(Finding(epoch=epoch, stage="seal", what=what, detail="file is not there; restore it"))
+            found += _compacted(services, row, asset, frame)
         elif archives.digest_of(path) != row["sha256"]:
             detail = f"file's bytes are not those that were sealed with run {run}"
             found.append(Finding(epoch=epoch, stage="seal", what=what, detail=detail))
     return found
+
+
+def _rows_of(frame: pl.DataFrame) -> bytes:
+    """What a frame's rows hash to, whatever file they lie in."""
+    texts = [pl.col(name).bin.encode("hex") for name, kind in frame.schema.items() if kind == pl.Binary]
+    return sha256(frame.with_columns(texts).write_csv().encode()).digest()
+
+
+def _compacted(services: Services, row: Mapping[str, Any], asset: str, frame: str) -> list[Finding]:
+    """A frame whose day was put into one file since: its rows are held to their seal."""
+    epoch, what = row["epoch"], row["what"]
+    if not services.parquet.exists(asset, epoch, frame):
+        return [Finding(epoch=epoch, stage="seal", what=what, detail="file is not there; restore it")]
+    try:
+        same = _rows_of(services.parquet.read(asset, epoch, frame)) == row["content"]
+    except archives.UNREADABLE as error:
+        detail = f"its day's file can't be read: {str(error).splitlines()[0]}; restore it"
+        return [Finding(epoch=epoch, stage="seal", what=what, detail=detail)]
+    detail = "its rows, compacted since, are not those that were sealed"
+    return [] if same else [Finding(epoch=epoch, stage="seal", what=what, detail=detail)]
 
 
 def _index(services: Services, row: Mapping[str, Any], number: int) -> list[Finding]:
