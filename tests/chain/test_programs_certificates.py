@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
+from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain import addresses
@@ -218,6 +219,24 @@ def test_a_claim_is_given_back_to_no_other_meter_and_by_no_retired_certificate(c
     retire(chain, OWNER)
     refused("InvalidTransition", revoke, chain)
     assert (claimed(chain), claimed(chain, other)) == (2 * KWH, 5 * KWH)
+
+
+def test_no_more_is_given_back_than_is_claimed(chain: Chain):
+    issue(chain)
+    plant_meter(chain, claimed_erc_wh=2 * KWH - 1)
+    refused("ClaimBelowZero", revoke, chain)
+    assert state(chain)["status"] == ISSUED
+
+
+def test_a_certificate_that_is_only_read_cannot_be_changed(chain: Chain):
+    issue(chain)
+    built = chain.build(
+        "governance",
+        "validate_erc",
+        {"authority": DEPLOYER.pubkey(), "certificate": addresses.certificate(identity())},
+    )
+    metas = [AccountMeta(meta.pubkey, meta.is_signer, False) for meta in built.accounts]
+    refused("NotWritable", chain.send, Instruction(built.program_id, built.data, metas), signers=[DEPLOYER])
 
 
 def test_after_a_year_a_certificate_is_neither_validated_traded_retired_nor_revoked(chain: Chain):

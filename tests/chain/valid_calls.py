@@ -29,9 +29,10 @@ from solders.transaction_metadata import FailedTransactionMetadata
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.idl import Program
 from tests.chain import svm
-from tests.chain.svm import RENT, Chain, key
+from tests.chain.svm import RENT, Chain, ProgramFailedError, key
 
 HERE = Path(__file__).parent
+ATTACKS = "test_attacks.py"  # its errors are heard; valid calls are taken from the programs' own tests
 OUTPUT = "GRIDTOKENX_RECORDED_CALLS"
 FEE_PAYER, STRANGER = key("fee payer"), key("substituted stranger")
 PROGRAMS = {addresses.program_id(name): name for name in addresses.PROGRAM_NAMES}
@@ -122,6 +123,7 @@ def raw_account(chain: Chain, address: Pubkey) -> Raw | None:
 class _Recorder:
     def __init__(self) -> None:
         self.calls: dict[tuple[Any, ...], ValidCall] = {}
+        self.errors: set[str] = set()
         self.names = {
             (program, spec.prefix): name
             for program in addresses.PROGRAM_NAMES
@@ -129,6 +131,8 @@ class _Recorder:
         }
 
     def send(self, chain: Chain, *instructions: Instruction, signers: Any = ()) -> Any:
+        if ATTACKS in os.environ.get("PYTEST_CURRENT_TEST", ""):
+            return _SEND(chain, *instructions, signers=signers)
         wanted = {}
         for position, instruction in enumerate(instructions):
             program = PROGRAMS.get(instruction.program_id)
@@ -164,19 +168,36 @@ def pytest_configure(config: pytest.Config) -> None:
     """As a plugin: every call that any test sends from now on is seen."""
     recorder = _Recorder()
     _RECORDER.append(recorder)
-    Chain.send = lambda chain, *instructions, signers=(): recorder.send(chain, *instructions, signers=signers)  # type: ignore[method-assign]
+
+    def send(chain: Chain, *instructions: Instruction, signers: Any = ()) -> Any:
+        try:
+            return recorder.send(chain, *instructions, signers=signers)
+        except ProgramFailedError as failure:
+            recorder.errors.add(failure.name)
+            raise
+
+    Chain.send = send  # type: ignore[method-assign, assignment]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Hands the calls over."""
     calls = [_RECORDER[0].calls[kept] for kept in sorted(_RECORDER[0].calls)]
-    Path(os.environ[OUTPUT]).write_bytes(pickle.dumps(calls))
+    Path(os.environ[OUTPUT]).write_bytes(pickle.dumps((calls, _RECORDER[0].errors)))
+
+
+def recorded() -> tuple[ValidCall, ...]:
+    """The valid calls of all program tests; RuntimeError if those tests fail."""
+    return _heard()[0]
+
+
+def raised() -> frozenset[str]:
+    """Names of all errors that the built programs gave in the program tests."""
+    return _heard()[1]
 
 
 @cache
-def recorded() -> tuple[ValidCall, ...]:
-    """The valid calls of all program tests; RuntimeError if those tests fail."""
-    tests = sorted(str(path) for path in HERE.glob("test_programs_*.py"))
+def _heard() -> tuple[tuple[ValidCall, ...], frozenset[str]]:
+    tests = [*sorted(str(path) for path in HERE.glob("test_programs_*.py")), str(HERE / ATTACKS)]
     with TemporaryDirectory() as folder:
         output = Path(folder) / "calls"
         command = [
@@ -201,4 +222,5 @@ def recorded() -> tuple[ValidCall, ...]:
         if done.returncode:
             raise RuntimeError(f"the program tests must pass before their calls are used:\n{done.stdout[-2_000:]}")
         # Our own process wrote it a moment ago.
-        return tuple(pickle.loads(output.read_bytes()))  # noqa: S301
+        calls, errors = pickle.loads(output.read_bytes())  # noqa: S301
+        return tuple(calls), frozenset(errors)

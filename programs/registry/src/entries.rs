@@ -290,4 +290,14 @@ mod tests {
         assert_eq!(error(1_101, 2), Error::AboveRating.into());
         assert_eq!(error(i32::MIN, 3), Error::AboveRating.into());
     }
+
+    #[test]
+    fn a_meter_whose_sums_do_not_close_books_nothing_more() {
+        let (mut meter, mut sums) = (meter(), Sums::default());
+        meter.minted_wh = Wh(1);
+        assert_eq!(
+            metering(&mut meter, &pair(5, 5), 100, &mut sums),
+            Err(Error::InvariantBroken.into())
+        );
+    }
 }
