@@ -121,7 +121,9 @@ class Fleet:
             if minute % 11 == 0:
                 batch.append(self._jumped(at))
             self.draws.shuffle(batch)
-            yield [*map(self._placed, batch), *self._ticks(at)]
+            # once the gateway's own clock runs ahead by two minutes, and is set right again
+            jump_us = 120 * SECOND if minute == self.minutes * 2 // 3 else 0
+            yield [*map(self._placed, batch), *self._ticks(at + jump_us)]
         yield self._ticks(begin + (self.minutes * 60 + 200) * SECOND)
 
     def _placed(self, each: Sent) -> Sent:
