@@ -16,7 +16,6 @@ from sqlalchemy import Engine, text
 
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.market.price_guard import Halt
-from gridtokenx_pipelines.messaging.connection import Brokers
 from gridtokenx_pipelines.messaging.kafka import TopicEnds
 from gridtokenx_pipelines.observability.metrics import FlowMetrics
 from streaming.orders import Admitted
@@ -90,13 +89,15 @@ class Observer:
         if closed_epoch is not None:
             self.metrics.set_partition("stream_closed_epoch", partition, closed_epoch)
 
-    def sample_lag(self, brokers: Brokers, topic: str, partitions: int) -> None:
+    def sample_lag(self, topic_ends: TopicEnds) -> None:
         """Ask the broker where the topic ends; only partitions that this process reads count as its own."""
-        ends = TopicEnds(brokers, topic, partitions).now(10)
+        ends = topic_ends.now(10)
         behind = {part: max(ends[part] - max(at, 0), 0) for part, at in list(self._next.items())}
-        self.metrics.set("meter_processing_queue_depth", sum(behind.values()))
+        if not behind:
+            return  # nothing is read yet: an empty queue would be a claim
         for partition, lag in behind.items():
             self.metrics.set_partition("stream_consumer_lag_records", partition, lag)
+        self.metrics.set("meter_processing_queue_depth", sum(behind.values()))
 
     def sample_market(self, engine: Engine) -> None:
         """Orders that wait, and all energy traded, from the tables."""

@@ -20,7 +20,7 @@ from gridtokenx_pipelines.config import ConfigError, Settings
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.messaging.connection import Brokers, Cluster
 from gridtokenx_pipelines.messaging.influx import InfluxWriter
-from gridtokenx_pipelines.messaging.kafka import Sender, partitions_of, read_range, wait_for_broker
+from gridtokenx_pipelines.messaging.kafka import Sender, TopicEnds, partitions_of, read_range, wait_for_broker
 from gridtokenx_pipelines.messaging.registry_topic import RegistryTopic
 from gridtokenx_pipelines.messaging.topics import (
     MARKET_EVENTS,
@@ -100,7 +100,8 @@ def _process(flow: str, topic: str, settings: FlowSettings) -> Iterator[_Process
         if not wait_for_broker(settings.brokers, settings.broker_wait_seconds, stop.is_set):
             sys.exit(0)  # nothing was begun, so nothing is left to snapshot
         partitions = partitions_of(settings.brokers, topic)
-        lag = Sampler("broker", partial(observer.sample_lag, settings.brokers, topic, partitions), LAG_SECONDS)
+        ends = TopicEnds(settings.brokers, topic, partitions)
+        lag = Sampler("broker", partial(observer.sample_lag, ends), LAG_SECONDS)
         resources.callback(lag.close)
         checks["broker"] = lag.health
         source = KafkaBatches(settings.brokers, topic, partitions, stop, observer.handed)
