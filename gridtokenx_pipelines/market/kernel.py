@@ -5,7 +5,7 @@ Does not belong here: zones, charges, frames, the rules of mechanisms.
 
 Nothing here sorts a book. Only orders exactly at the marginal limit can be partly served, so that limit is found by
 histograms that zoom in on it, all others are whole or out, and time and id are looked at among those few alone
-(docs/decisions/0006-clearing-kernel.md).
+(docs/decisions/0008-clearing-kernel.md).
 """
 
 from __future__ import annotations

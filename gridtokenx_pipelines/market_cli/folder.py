@@ -35,6 +35,7 @@ SCHEMAS = {
     "flows": (RESULT, frames.FLOWS),
     "traded": (RESULT, frames.TRADED),
 }
+NET_ENERGY = ("net_energy", "rows")
 STATE_FILE = "demo-state.json"
 
 
@@ -98,6 +99,15 @@ class MarketFolder:
     def history(self, epochs: Sequence[int]) -> History:
         """Frames of these epochs, in their order."""
         return History(**{name: self._frame(name, epochs) for name in SCHEMAS})
+
+    def meters(self, epochs: Sequence[int]) -> dict[int, int]:
+        """How many meters took part in each epoch; epochs whose net energy isn't there are left out."""
+        there = (epoch for epoch in epochs if self.parquet.exists(NET_ENERGY[0], epoch, NET_ENERGY[1]))
+        counted = {epoch: self.parquet.read(NET_ENERGY[0], epoch, NET_ENERGY[1]) for epoch in there}
+        return {
+            epoch: rows.filter((pl.col("epoch") == epoch) & ~pl.col("missing"))["meter_id"].n_unique()
+            for epoch, rows in counted.items()
+        }
 
     def _frame(self, name: str, epochs: Sequence[int]) -> pl.DataFrame:
         asset, schema = SCHEMAS[name]

@@ -104,6 +104,7 @@ def run_plot(epoch: str, data_dir: Path, output: Path | None) -> int:
 
 def run_stats(when: str | None, data_dir: Path, *, as_json: bool) -> int:
     """Print statistics; 1 if nothing is cleared there."""
+    from gridtokenx_pipelines.market.guidance import guiding_prices  # noqa: PLC0415
     from gridtokenx_pipelines.market_cli.stats import print_statistics, statistics  # noqa: PLC0415
 
     folder = MarketFolder(data_dir)
@@ -114,7 +115,10 @@ def run_stats(when: str | None, data_dir: Path, *, as_json: bool) -> int:
         return NO_ANSWER
     except ValueError as error:
         raise ConfigError("WHEN", when, "a key, a number or a day such as 2026-01-27", str(error)) from error
-    found = statistics(folder.history(epochs), epochs, folder.network)
+    history = folder.history(epochs)
+    found = statistics(history, epochs, folder.network)
+    guiding = guiding_prices(history.book, epochs, folder.meters(epochs), folder.rules)
+    found["guiding_prices"] = [{"key": key_of(epochs[place])} | row for place, row in enumerate(guiding)]
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:

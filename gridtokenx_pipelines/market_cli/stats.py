@@ -102,8 +102,25 @@ def print_statistics(console: Console, found: dict[str, Any]) -> None:
     for side, row in found["concentration"].items():
         shares.add_row(side, f"{row['participants']:,}", f"{row['largest_bp'] / 100:.1f} %", f"{row['hhi']:,}")
     console.print(prices, bands, welfare, shares)
+    _print_guiding(console, found.get("guiding_prices", []))
     _print_links(console, found["congestion"])
     _print_participants(console, found["participants"])
+
+
+def _print_guiding(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Reference prices and tariffs as the span they took; they settle nothing but the tariffs."""
+    if not rows:
+        return
+    made = table("Guiding prices", "", "lowest", "highest THB/kWh")
+    for name, words in (
+        ("reference", "reference price, 3.00 × (1 + 0.25 × demand / supply)"),
+        ("display", "reference price for display, 5.00 ± 0.50"),
+        ("tariff", "retail tariff"),
+        ("feed_in", "feed-in tariff"),
+    ):
+        values = [row[f"{name}_uthb_per_kwh"] for row in rows]
+        made.add_row(words, thb(min(values)), thb(max(values)))
+    console.print(made)
 
 
 def _print_links(console: Console, links: list[dict[str, Any]]) -> None:

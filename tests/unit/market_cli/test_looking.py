@@ -169,6 +169,13 @@ def test_statistics_of_an_epoch_a_day_and_everything(tmp_path):
     assert (one["epochs"], one["bought_wh"], one["rejected"]) == (1, 800, 1)
     assert one["welfare_uthb"]["total"] == sum(one["welfare_uthb"].values()) - one["welfare_uthb"]["total"]
     assert {"depth", "merit_order"} <= one.keys()
+    (guiding,) = one["guiding_prices"]
+    assert {name: guiding[f"{name}_uthb_per_kwh"] for name in ("reference", "display", "tariff", "feed_in")} == {
+        "reference": 3_000_000 + 3_000_000 * 2_600 // (4 * 1_300),
+        "display": 4_500_000,  # no meters are known: no demand to speak of
+        "tariff": 4_100_000,
+        "feed_in": 2_200_000,
+    }
     everything = Run("stats", "--data-dir", tmp_path, "--json").json
     of_day = Run("stats", KEY[:10], "--data-dir", tmp_path, "--json").json
     assert everything == of_day
