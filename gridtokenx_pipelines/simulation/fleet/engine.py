@@ -20,8 +20,9 @@ from gridtokenx_pipelines.simulation.fleet.errors import SimulationError
 from gridtokenx_pipelines.simulation.fleet.inverters import generation
 from gridtokenx_pipelines.simulation.fleet.measure import Measured, Meters
 from gridtokenx_pipelines.simulation.fleet.meter_faults import Fault, Faults
-from gridtokenx_pipelines.simulation.fleet.output import Output, registry
+from gridtokenx_pipelines.simulation.fleet.output import Output
 from gridtokenx_pipelines.simulation.fleet.physics import Physics, StepPowers
+from gridtokenx_pipelines.simulation.fleet.registration import registry
 from gridtokenx_pipelines.simulation.fleet.scenario import SIMBENCH, Scenario, made
 from gridtokenx_pipelines.simulation.messages import Event
 

@@ -1,4 +1,4 @@
-"""The bytes that meters send: readings, one by one or in blocks, signed; ticks and registry records.
+"""The bytes that meters send: readings, one by one or in blocks, signed, and the gateway's ticks.
 
 Belongs here: columns to events. Does not belong here: what was measured (measure.py), the broker (simulation_cli/).
 A reading's JSON is the one of metering/readings.py; `quality` is there only where it says something, and is ignored by
@@ -28,12 +28,12 @@ from gridtokenx_pipelines.metering.readings import (
     reading_message,
     sign_tick,
 )
-from gridtokenx_pipelines.metering.registry import GatewayRecord, MeterRecord, encode_record, partition_of_zone
+from gridtokenx_pipelines.metering.registry import partition_of_zone
 from gridtokenx_pipelines.simulation.fleet.fleet import Fleet
 from gridtokenx_pipelines.simulation.fleet.measure import NO_POWER_FLOW, NOT_CONVERGED, Measured
 from gridtokenx_pipelines.simulation.fleet.meter_faults import Effect
-from gridtokenx_pipelines.simulation.keys import DemoKeys, address, public_bytes
-from gridtokenx_pipelines.simulation.messages import ORDERS_TOPIC, READINGS_TOPIC, REGISTRY_TOPIC, Event
+from gridtokenx_pipelines.simulation.keys import DemoKeys, public_bytes
+from gridtokenx_pipelines.simulation.messages import ORDERS_TOPIC, READINGS_TOPIC, Event
 
 GATEWAY_ID = "simulator-1"
 SIGNING_CHUNK = 2_048
@@ -263,30 +263,3 @@ def _parts(documents: Iterable[Documents]) -> Iterator[Documents]:
     for places, values in documents:
         for at in range(0, len(values), SIGNING_CHUNK):
             yield places[at : at + SIGNING_CHUNK], values[at : at + SIGNING_CHUNK]
-
-
-def registry(
-    fleet: Fleet, ratings_w: Iterable[int], first_epoch: int, start: int, baselines: Iterable[tuple[int, int]]
-) -> Iterator[Event]:
-    """Records for `meter-registry`: the simulator's gateway, then every meter with its registers at the start."""
-    keys = DemoKeys(fleet.seed)
-    gateway = GatewayRecord(
-        gateway_id=GATEWAY_ID, key=public_bytes(keys.gateway()), effective_epoch=max(first_epoch - 1, 0)
-    )
-    yield Event(REGISTRY_TOPIC, 0, GATEWAY_ID.encode(), encode_record(gateway), (), start * MS)
-    for member, rating, (production, consumption) in zip(fleet.members, ratings_w, baselines, strict=True):
-        record = MeterRecord(
-            meter_id=member.meter_id,
-            wallet=address(keys.wallet(f"owner/{member.meter_id}")),
-            zone_id=member.zone_id,
-            meter_type=member.template.meter_type,
-            rating_w=rating,
-            device_key=public_bytes(keys.meter(member.meter_id)),
-            effective_epoch=first_epoch,
-            first_epoch=first_epoch,
-            baseline_production_wh=production,
-            baseline_consumption_wh=consumption,
-            baseline_seq=0,
-            baseline_timestamp_us=start * 1_000_000,
-        )
-        yield Event(REGISTRY_TOPIC, 0, member.meter_id.encode(), encode_record(record), (), start * MS)
