@@ -35,7 +35,7 @@ from tests.chaos.settlement_faults import databases, differences, end_of, settle
 EPOCHS_A_ROUND, EPOCHS_AT_ONCE = 16, 4
 VICTIMS = {"relayer": 55, "two relayers": 15, "chain": 15, "database": 15}
 # after its start a relayer reads, clears and sends for about this long: moments fall into all of it
-LATEST_SECONDS = 1.2
+LATEST_SECONDS = 2.5
 ENDED, FAILED = 0, 17
 
 
