@@ -36,7 +36,7 @@ from gridtokenx_pipelines.messaging.kafka import Sender
 from gridtokenx_pipelines.messaging.topics import ORDERS, ORDERS_REJECTED
 from gridtokenx_pipelines.metering.readings import KIND_TICK, Raw, Tick
 from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView, partition_of_zone
-from gridtokenx_pipelines.metering.state import StateVersionError
+from gridtokenx_pipelines.metering.state import MAX_TICK_STEP_US, StateVersionError
 from gridtokenx_pipelines.metering.verify import Message, Verifier
 from gridtokenx_pipelines.store.orders import ORDERS as ORDER_SCHEMA
 from gridtokenx_pipelines.store.orders import cancel, save_orders
@@ -219,6 +219,13 @@ class IntakeLogic(StatefulBatchLogic[Decoded, Admitted, bytes]):
         if not message.authentic or not self._registry.view.is_gateway(message.pub, epoch_of_us(body.timestamp_us)):
             detail = f"tick of {body.gateway_id} under key {message.pub.hex() or 'none'} is not a registered gateway's"
             return BadRecord(offset=raw.offset, broker_us=raw.broker_us, reason=OrderReject.SIGNATURE, detail=detail)
+        last_us = self._state.tick_us if self._state else None
+        if last_us is not None and body.timestamp_us > last_us + MAX_TICK_STEP_US:
+            bound = f"at most a year after the last one's {last_us} µs"
+            detail = f"tick was {body.timestamp_us} µs, must be {bound}; set the gateway's clock"
+            return BadRecord(
+                offset=raw.offset, broker_us=raw.broker_us, reason=OrderReject.NOT_DECODABLE, detail=detail
+            )
         return TickRecord(offset=raw.offset, tick_us=body.timestamp_us)
 
     def snapshot(self) -> bytes:

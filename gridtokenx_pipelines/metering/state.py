@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gridtokenx_pipelines.epochs import EPOCHS_PER_DAY
+from gridtokenx_pipelines.epochs import EPOCH_US, EPOCHS_PER_DAY
 from gridtokenx_pipelines.metering.boundaries import Boundaries
 from gridtokenx_pipelines.metering.outputs import Outputs
 from gridtokenx_pipelines.metering.registry import MeterRecord
@@ -28,6 +28,8 @@ SCHEMA_VERSION = 2
 WATERMARK_LAG_US = 30_000_000
 BOUNDARY_WINDOW_US = 60_000_000
 MAX_AHEAD_US = 60_000_000
+# no gateway is silent for a year: a tick further ahead is a broken clock, and would close tens of thousands of epochs
+MAX_TICK_STEP_US = 366 * EPOCHS_PER_DAY * EPOCH_US
 HORIZON_EPOCHS = 14 * EPOCHS_PER_DAY
 
 

@@ -27,7 +27,14 @@ from gridtokenx_pipelines.metering.readings import (
 )
 from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView
 from gridtokenx_pipelines.metering.rows import NONE
-from gridtokenx_pipelines.metering.state import HORIZON_EPOCHS, WATERMARK_LAG_US, Meter, ShardState, Tally
+from gridtokenx_pipelines.metering.state import (
+    HORIZON_EPOCHS,
+    MAX_TICK_STEP_US,
+    WATERMARK_LAG_US,
+    Meter,
+    ShardState,
+    Tally,
+)
 from gridtokenx_pipelines.metering.verify import Message
 
 __all__ = ["ShardState", "needs_registry", "step"]
@@ -137,6 +144,12 @@ def _tick(state: ShardState, message: Message, tick: Tick, registry: RegistryVie
         # several gateways tick, or one resends: time just doesn't go back
         outputs.counts["duplicate", "tick"] += 1
         return None
+    if state.last_tick_us is not None and time_us > state.last_tick_us + MAX_TICK_STEP_US:
+        return Refusal(
+            RejectReason.AHEAD_OF_ARRIVAL,
+            f"tick of {tick.gateway_id} was {time_us} µs, must be at most a year after the last one's "
+            f"{state.last_tick_us} µs; set the gateway's clock",
+        )
     state.last_tick_us = time_us
     outputs.counts["accepted", "tick"] += 1
     open_epoch = _open_epoch(time_us)

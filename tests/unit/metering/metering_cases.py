@@ -328,6 +328,20 @@ def _(s: Stream) -> None:
     s.tick(930, timestamp="soon")
 
 
+@case(
+    "a tick more than a year after the last is a broken clock and closes nothing",
+    accepted=1,
+    rejected=((1, "ahead_of_arrival"), (2, "ahead_of_arrival")),
+    rows=((0, 0, 7, 8, 1, ""),),
+)
+def _(s: Stream) -> None:
+    s.tick(895)
+    s.tick(895 + 366 * DAY + 0.000001)
+    s.tick(0, timestamp=2**62)
+    s.read(11, 895, 7, 8)
+    s.tick(930)
+
+
 @case("a block counts as its readings", accepted=3, rows=((0, 0, 30, 3, 3, ""),))
 def _(s: Stream) -> None:
     s.tick(890)
