@@ -123,7 +123,10 @@ def read_withdrawal_requests(client: ChainClient) -> pl.DataFrame:
 
 
 def read_meters(client: ChainClient, meter_ids: Sequence[str] | None = None) -> pl.DataFrame:
-    """Meters by id: owner, status, zone, first and last epoch, registers since the baseline, minted and deficit Wh."""
+    """Meters by id: owner, keys, status, zone, first and last epoch, energies since the baseline, minted and deficit.
+
+    `device_key` signs readings before the epoch `key_from_epoch`, `next_device_key` from it on; 0: no other was named.
+    """
     program = Program.load("registry")
     wanted = meter_ids and [addresses.address_of_meter(meter_id) for meter_id in meter_ids]
     layout, rows = _rows(program, "Meter", _accounts(client, program, "Meter", wanted))
@@ -134,16 +137,20 @@ def read_meters(client: ChainClient, meter_ids: Sequence[str] | None = None) -> 
     numbers = (
         "meter_type", "status", "rating_w", "first_epoch", "last_epoch", "baseline_production_wh",
         "baseline_consumption_wh", "production_wh", "consumption_wh", "minted_wh", "deficit_wh", "claimed_erc_wh",
+        "key_from_epoch",
     )  # fmt: skip
     columns = {name: _int64(layout.column(rows, name)) for name in numbers}
     return pl.DataFrame(
         {
             "meter_id": ids,
             "owner": _base58(layout.column(rows, "owner")),
+            "device_key": _base58(layout.column(rows, "device_key")),
+            "next_device_key": _base58(layout.column(rows, "next_device_key")),
             "zone_id": _int64(layout.column(rows, "zone")),
         }
         | columns,
-        schema={"meter_id": pl.String, "owner": pl.String} | dict.fromkeys(("zone_id", *numbers), pl.Int64),
+        schema=dict.fromkeys(("meter_id", "owner", "device_key", "next_device_key"), pl.String)
+        | dict.fromkeys(("zone_id", *numbers), pl.Int64),
     ).sort("meter_id")
 
 
