@@ -116,6 +116,15 @@ def test_an_account_that_its_history_does_not_explain_is_named_and_the_exit_code
     assert f"{name} {at} {field}: the history gives" in err
 
 
+@pytest.mark.validator
+def test_a_real_validator_s_history_explains_every_balance_too(validator_client: ChainClient) -> None:
+    market = SmallMarket(validator_client)
+    market.bring_up()
+    send(validator_client, market, market.initial(FIRST_EPOCH, [(900, 100), (0, 700), (50, 400)], trade=(0, 1, 500)))
+    code, out, _ = rebuilt(validator_client.rpc_url)
+    assert (code, "0 differences" in out) == (0, True)
+
+
 # ---- any history
 
 
