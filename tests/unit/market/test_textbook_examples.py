@@ -185,7 +185,11 @@ def borduria_and_syldavia(capacity: int) -> tuple[Book, ClearingResult]:
 
 
 def test_two_countries_coupled_without_congestion_have_one_price():
-    """Kirschen and Strbac, "Fundamentals of Power System Economics", 6.3.1: 24.33 $/MWh, some 933 MW flow."""
+    """10 + 0.01 x = 13 + 0.02 (2 000 − x) gives x = 1 433.3 MW in B and 24.33 $/MWh: 933 MW flow, in whole MW.
+
+    Derived here from the two cost curves, which are those of Borduria and Syldavia in Kirschen and Strbac,
+    "Fundamentals of Power System Economics" (the chapter on transmission); the book itself was not at hand.
+    """
     book, result = borduria_and_syldavia(1_600)
     assert prices(result) == {1: 24.33, 2: 24.33}
     assert sent(result) == {(1, 2): 933}
@@ -196,7 +200,7 @@ def test_two_countries_coupled_without_congestion_have_one_price():
 
 
 def test_two_countries_coupled_by_400_mw_have_two_prices_and_a_congestion_surplus():
-    """Kirschen and Strbac, 6.3.1: 900 and 1 100 MW, 19 and 35 $/MWh, congestion surplus 400 × (35 − 19) = 6 400 $."""
+    """The same two curves: 10 + 0.01 × 900 = 19, 13 + 0.02 × 1 100 = 35, congestion surplus 400 × (35 − 19) = 6 400 $."""
     book, result = borduria_and_syldavia(400)
     assert prices(result) == {1: 19, 2: 35}
     assert sent(result) == {(1, 2): 400}
@@ -286,9 +290,9 @@ def test_southern_africa_dispatches_as_in_the_lessons_of_pypsa(
 
 
 def test_a_loss_and_a_tariff_on_the_line_part_the_prices_without_congestion():
-    """EUPHEMIA public description (2019), 4.2.2 and 4.2.4: the importer's price, less losses, covers price and tariff.
+    """The rule of losses and tariffs on lines in EUPHEMIA's public description (ATC model); the figures are our own.
 
-    An exporter at 40, a line that loses 5 % and costs 1 per sent MWh: (40 + 1) / 0.95 in the importing zone.
+    The importer's price, less losses, covers the exporter's price and the tariff: an exporter at 40, a line that loses 5 % and costs 1 per sent MWh: (40 + 1) / 0.95 in the importing zone.
     """
     book = Book()
     book.add("export", SELL, 1_000, 40, 1)
