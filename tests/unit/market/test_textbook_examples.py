@@ -200,7 +200,7 @@ def test_two_countries_coupled_without_congestion_have_one_price():
 
 
 def test_two_countries_coupled_by_400_mw_have_two_prices_and_a_congestion_surplus():
-    """The same two curves: 10 + 0.01 × 900 = 19, 13 + 0.02 × 1 100 = 35, congestion surplus 400 × (35 − 19) = 6 400 $."""
+    """The same two curves: 10 + 0.01 × 900 = 19, 13 + 0.02 × 1 100 = 35, congestion rent 400 × 16 = 6 400 $."""
     book, result = borduria_and_syldavia(400)
     assert prices(result) == {1: 19, 2: 35}
     assert sent(result) == {(1, 2): 400}
@@ -292,7 +292,8 @@ def test_southern_africa_dispatches_as_in_the_lessons_of_pypsa(
 def test_a_loss_and_a_tariff_on_the_line_part_the_prices_without_congestion():
     """The rule of losses and tariffs on lines in EUPHEMIA's public description (ATC model); the figures are our own.
 
-    The importer's price, less losses, covers the exporter's price and the tariff: an exporter at 40, a line that loses 5 % and costs 1 per sent MWh: (40 + 1) / 0.95 in the importing zone.
+    The importer's price, less losses, covers the exporter's price and the tariff: an exporter at 40, a line that loses
+    5 % and costs 1 per sent MWh: (40 + 1) / 0.95 in the importing zone.
     """
     book = Book()
     book.add("export", SELL, 1_000, 40, 1)
