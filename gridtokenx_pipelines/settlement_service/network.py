@@ -20,7 +20,6 @@ from gridtokenx_pipelines.grid.states import State, state_of
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import grid_limits as inspection
-from gridtokenx_pipelines.settlement_service.inspections.net_energy import latest
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
@@ -105,10 +104,15 @@ def _limits(services: Services, before: pl.DataFrame | None, epoch: int) -> tupl
 
 
 def state_at(services: Services, rows: pl.DataFrame, epoch: int) -> State:
-    """The network's state of an epoch from its net-energy rows: latest revision, missing meters at 0."""
+    """The network's state of an epoch from its on-time rows (revision 0), missing meters at 0.
+
+    Estimates that arrive later are left out: whether one is there when limits are computed depends on how fast a
+    run follows the flows, and the same epoch must get the same limits in every run.
+    """
     if services.grid is None:
         raise ValueError("there is no grid case; make one with gridtokenx grid prepare")
-    mine = latest(rows.filter(pl.col("epoch") == epoch)).select("meter_id", "production_wh", "consumption_wh")
+    on_time = (pl.col("epoch") == epoch) & (pl.col("revision") == 0) & ~pl.col("missing")
+    mine = rows.filter(on_time).select("meter_id", "production_wh", "consumption_wh")
     return state_of(services.grid, {meter: (made, used) for meter, made, used in mine.iter_rows()})
 
 

@@ -19,10 +19,11 @@ from gridtokenx_pipelines.settlement_service import clearing, grid_day, network
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.store import energy
 from gridtokenx_pipelines.store import grid as store
 from gridtokenx_pipelines.store.proof import ledger_laws
 from gridtokenx_pipelines.units import kwh
-from tests.assets.market_day import FIRST, HOUSEHOLDS, meter_id, net_rows, seed
+from tests.assets.market_day import FIRST, HOUSEHOLDS, frame, meter_id, net_rows, seed
 from tests.unit.grid.small import pandapower_net
 
 RANGE = [FIRST, FIRST + 1]
@@ -112,6 +113,26 @@ def test_capacities_follow_the_state_of_the_epoch_before(on_grid: Services) -> N
     )
     assert [(epoch, before) for epoch, before, _ in found] == [(FIRST, FIRST - 1), (FIRST + 1, FIRST)]
     assert found[0][2] != found[1][2]  # nobody was metered before the first epoch
+
+
+def test_an_estimate_that_arrives_later_changes_no_limits(on_grid: Services) -> None:
+    wide = replace(on_grid, network=_wide(on_grid))
+    network.compute(wide, RANGE)
+    before = rows(on_grid, LIMITS)
+    late = [
+        {**row, "revision": 1, "estimated": True, "late": True, "readings": 0, "booked_epoch": FIRST + 1}
+        for row in net_rows(1)
+        if row["meter_id"] == meter_id(1)
+    ]
+    late[0] |= {
+        "production_end_wh": late[0]["production_end_wh"] + 300,
+        "production_wh": late[0]["production_wh"] + 300,
+    }
+    late[0]["net_wh"] += 300
+    with on_grid.engine.begin() as connection:
+        energy.save_net_energy(connection, frame(late))
+    network.compute(wide, RANGE)
+    assert rows(on_grid, LIMITS) == before
 
 
 def test_a_clearing_that_the_cables_cannot_carry_is_repaired_and_what_it_was_cleared_over_is_stored(
