@@ -94,7 +94,7 @@ def market(folder: Path, epochs: int) -> Iterator[Services]:
     url = str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
     migrate(url)
     try:
-        with LocalnetProcess(folder / "localnet", slot_ms=20) as localnet:
+        with LocalnetProcess(folder / "localnet", slot_ms=200) as localnet:
             with ChainClient(localnet.url) as client:
                 _bring_up(client)
             with open_services(_settings(folder, url, localnet.url)) as services:
@@ -241,6 +241,8 @@ def _stream(partition: int, epochs: int) -> list[Raw]:
 
     for epoch in range(-1, epochs + 1):
         end = start_us(FIRST + epoch + 1)
+        value = encode(Tick(gateway_id="gateway-1", timestamp=end))
+        add(end, value, sign_tick(value, NETWORK_ID, GATEWAY))
         for index in mine if 0 <= epoch < epochs else ():
             produced, consumed = _wh(index, epoch)
             totals[index][0] += produced
