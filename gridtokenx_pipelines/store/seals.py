@@ -75,7 +75,10 @@ def digests(connection: Connection, first: int, last: int, *, sealed_only: bool 
 
     With `sealed_only`, of a sealed run's rows of `ledger_entries` as many count as were sealed.
     """
+    # tables that grew since they were last analysed look small to the planner, and a nested loop over them is quadratic
+    connection.execute(text("SET LOCAL enable_nestloop = off"))
     parts = [_digests(connection, table, first, last, sealed_only) for table in TABLES]
+    connection.execute(text("SET LOCAL enable_nestloop = on"))
     return pl.concat(parts)
 
 
@@ -87,8 +90,8 @@ def _digests(connection: Connection, table: str, first: int, last: int, sealed_o
     if table == "ledger_entries" and sealed_only:
         # a deposit that came later stands under the same seq
         counted = (
-            " WHERE n <= coalesce((SELECT s.rows FROM seals s WHERE (s.epoch, s.run, s.what) = "
-            "(hashed.epoch, hashed.run, 'ledger_entries')), n)"
+            " LEFT JOIN (SELECT epoch, run, rows AS sealed FROM seals WHERE what = 'ledger_entries') s "
+            "USING (epoch, run) WHERE n <= coalesce(sealed, n)"
         )
     return read_frame(
         connection,
