@@ -158,11 +158,15 @@ def _sealed_names(connection: Connection, first: int, last: int) -> dict[tuple[i
 def _compare_files(services: Services, gathered: Gathered, seals: pl.DataFrame) -> list[Finding]:
     last_run = dict(seals.group_by("epoch").agg(pl.col("run").max()).iter_rows())
     found = []
+    root = archives.root_of(services)
+    indexes, records = (
+        archives.loose_files(root, gathered.first, gathered.last, kind) for kind in ("index", "partition")
+    )
     for row in seals.iter_rows(named=True):
         epoch, run, what = row["epoch"], row["run"], row["what"]
         kind, _, name = what.partition(" ")
         if kind == "archive" and name.startswith("index-"):
-            found += _index(services, row, int(name.removeprefix("index-")))
+            found += _index(row, (row["epoch"], int(name.removeprefix("index-"))), indexes, records)
             continue
         if kind == "archive":
             found += _archive_file(gathered, row, int(name.removeprefix("partition-")))
@@ -199,13 +203,17 @@ def _compacted(services: Services, row: Mapping[str, Any], asset: str, frame: st
     return [] if same else [Finding(epoch=epoch, stage="seal", what=what, detail=detail)]
 
 
-def _index(services: Services, row: Mapping[str, Any], number: int) -> list[Finding]:
+def _index(
+    row: Mapping[str, Any],
+    place: tuple[int, int],
+    indexes: Mapping[tuple[int, int], Path],
+    records: Mapping[tuple[int, int], Path],
+) -> list[Finding]:
     """The index by meter; a compaction makes it anew of the records, so only a loose one is held to its seal."""
     epoch, what = row["epoch"], row["what"]
-    root = archives.root_of(services)
-    path = archives.loose_files(root, epoch, epoch, "index").get((epoch, number))
+    path = indexes.get(place)
     if path is None:
-        compacted = (epoch, number) not in archives.loose_files(root, epoch, epoch)
+        compacted = place not in records
         gone = "file is not there; compact the day, which makes it anew"
         return [] if compacted else [Finding(epoch=epoch, stage="seal", what=what, detail=gone)]
     same = archives.digest_of(path) == row["sha256"]
