@@ -8,7 +8,7 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: docs help setup demo ui test check format programs lock chaos faults chaos-stream fuzz play clean
+.PHONY: docs help setup demo ui test check format programs lock chaos faults drill chaos-stream fuzz play clean
 
 help: ## List what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ chaos: .venv/.synced ## Kill the demo, then the settlement 200 times at random, 
 
 faults: .venv/.synced ## Random days through crashes and RPC faults (RUNS, SEED replays)
 	@$(BIN)/python tests/chaos/settlement_faults.py --seed $${SEED:-1} --runs $${RUNS:-20}
+
+drill: .venv/.synced ## Lose Postgres twice on real servers: point-in-time recovery, a promoted replica; clock and compare
+	@$(BIN)/python tests/chaos/restore_drill.py
 
 chaos-stream: .venv/.synced ## Kill the flow, a broker, Postgres, InfluxDB under load on real Kafka; count (ARGS="--seed 2")
 	@$(BIN)/python tests/chaos/chaos_stream.py $(ARGS)

@@ -17,6 +17,8 @@ from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.chain.state import read_market
 
 METERING, CLEARING = 0, 1
+# as the program counts: 14 days of corrections and one in which the last of them settles
+HORIZON_EPOCHS = 15 * 96
 # nothing to close yet, or not any more: told by the program, which knows the horizon and what still waits
 NOT_YET = frozenset({"HorizonNotOver", "WrongStatus", "EpochOutOfOrder"})
 
@@ -32,9 +34,10 @@ def give_back(client: ChainClient, payer: Signer, at_most: int) -> Returned:
     """Close up to `at_most` epochs, the oldest first, until the program says that the next is not due."""
     closed = lamports = 0
     while closed < at_most:
-        number = read_market(client)["closed_through"] + 1
+        market = read_market(client)
+        number = market["closed_through"] + 1
         account = client.account(addresses.epoch(number))
-        if account is None:
+        if account is None or market["settled_through"] - number < HORIZON_EPOCHS:
             break
         held = {"epoch": account.lamports}
         instructions = _closing(client, number, account.data, held)
@@ -53,7 +56,12 @@ def _closing(client: ChainClient, number: int, data: bytes, held: dict[str, int]
     trading, registry, oracle = (Program.load(name) for name in ("trading", "registry", "oracle"))
     epoch = trading.decode("Epoch", data)
     metered = addresses.metered(number)
-    accounts = {"payer": Pubkey(bytes(epoch["payer"])), "epoch": addresses.epoch(number), "metered": metered}
+    accounts = {
+        "payer": Pubkey(bytes(epoch["payer"])),
+        "epoch": addresses.epoch(number),
+        "metered": metered,
+        "next_epoch": addresses.epoch(number + 1),
+    }
     found = [trading.instruction("close_epoch", accounts)]
     roots = [(METERING, 0), (CLEARING, 0), *((kind, run) for run in range(1, epoch["run"] + 1) for kind in (2, 3))]
     wanted = [metered, *(addresses.attestation(kind, number, run) for kind, run in roots)]

@@ -142,6 +142,8 @@ def test_a_run_that_is_open_too_long_is_seen_and_brought_on_by_the_button(site: 
     code, output = site.cli("resume")
     assert (code, output.splitlines()[-1][:34]) == (0, "2 epochs brought to their end, 0 r")
     assert stuck.find(site.services, 900, now=later) == []
+    code, output = site.cli("keep-house")
+    assert (code, output) == (0, "0 epochs closed, 0 lamports returned; 0 days compacted from 0 to 0 files\n")
     assert site.scalar("SELECT count(*) FROM market_epochs WHERE status = 'settled'") == 2
 
 
