@@ -228,10 +228,10 @@ def test_frames_and_archive_put_together_by_day_are_still_what_was_sealed(market
 
 
 @pytest.mark.slow
-def test_an_operator_backfills_audit_report_as_one_run_from_the_ui(
+def test_a_range_of_audit_report_runs_as_one_run_with_a_verdict_an_epoch(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:
-    """What the UI's Launch backfill does: a partition backfill of the asset, carried out by the daemon's own code."""
+    """A range of the asset as the one run that its backfill policy makes of it: the same step a backfill ends in."""
     with settled_market(new_database(), tmp_path) as services:
         environment = settings_of(services, tmp_path / "data")
         definitions = build_definitions(settlement=Settlement(environment=environment.as_env()))
