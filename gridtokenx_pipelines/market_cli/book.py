@@ -14,11 +14,11 @@ import polars as pl
 
 from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.rules import Network, Rules, Zone
+from gridtokenx_pipelines.market.schedule import Rates
 from gridtokenx_pipelines.market_cli.book_files import RawBook
 from gridtokenx_pipelines.market_cli.numbers import instants, sides, whole_numbers
 from gridtokenx_pipelines.market_cli.order_types import CANCELLED, MINIMUM, amend, order_types
 from gridtokenx_pipelines.market_cli.refusals import Refusal, faults, marked, together
-from gridtokenx_pipelines.market_cli.surroundings import Charges
 from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, PRICE_TICK_UTHB_PER_KWH, ceil_div_expr
 
 BUY, SELL = 0, 1
@@ -59,7 +59,7 @@ class CheckedBook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(
-    raw: RawBook, charges: Charges, network: Network | None, limits: Limits | None, mechanism: str = "uniform"
+    raw: RawBook, charges: Rates, network: Network | None, limits: Limits | None, mechanism: str = "uniform"
 ) -> CheckedBook:
     """Judge every row. `network` None: any zone; `limits` None: any whole energy and price that the engine can hold.
 

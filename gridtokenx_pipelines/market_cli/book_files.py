@@ -24,13 +24,17 @@ I64 = 2**63
 
 
 class RawBook(NamedTuple):
-    """Columns as they came (those that the file has), whether ids are text, and lines of row numbers (from 0)."""
+    """Columns as they came (those that the file has), whether ids are text, and lines of row numbers (from 0).
+
+    `book_id`, `epoch`: as a JSON document states them.
+    """
 
     columns: dict[str, pl.Series]
     typed_ids: bool
     lines_of: Callable[[Sequence[int]], dict[int, int]]
     book_id: Any = None
     problem: str | None = None
+    epoch: Any = None
 
     @property
     def height(self) -> int:
@@ -78,9 +82,9 @@ def _from_document(text: bytes, first_line: int) -> RawBook:
         document = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BookError(f"book was not JSON ({error}); correct it") from error
-    book_id = None
+    book_id = epoch = None
     if isinstance(document, dict):
-        book_id, document = document.get("book_id"), document.get("orders")
+        book_id, epoch, document = document.get("book_id"), document.get("epoch"), document.get("orders")
     if not isinstance(document, list) or not all(isinstance(order, dict) for order in document):
         raise BookError('book was without a list of orders, must be [{…}, …] or {"orders": [{…}, …]}; wrap them so')
     lacking = [field for field in REQUIRED if document and not any(field in order for order in document)]
@@ -91,7 +95,7 @@ def _from_document(text: bytes, first_line: int) -> RawBook:
         for field in FIELDS
         if not document or any(field in order for order in document)
     }
-    return RawBook(columns, True, lambda rows: _json_lines(text, rows, first_line), book_id)
+    return RawBook(columns, True, lambda rows: _json_lines(text, rows, first_line), book_id, epoch=epoch)
 
 
 def _lacks(lacking: Sequence[str], present: Sequence[str]) -> str:

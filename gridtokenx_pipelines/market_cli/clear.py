@@ -7,22 +7,24 @@ Results go to standard output, refused rows and errors to standard error.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 from rich.console import Console
 
+from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.market.clearing import ClearingResult, clear
 from gridtokenx_pipelines.market.mechanisms.outcome import ClearingError
-from gridtokenx_pipelines.market.rules import Network, Rules
+from gridtokenx_pipelines.market.rules import Rules
+from gridtokenx_pipelines.market.schedule import Rates
 from gridtokenx_pipelines.market_cli import documents
 from gridtokenx_pipelines.market_cli.book import CheckedBook, Limits, check
 from gridtokenx_pipelines.market_cli.book_files import RawBook, read_books
 from gridtokenx_pipelines.market_cli.refusals import BookError
 from gridtokenx_pipelines.market_cli.summary import print_clearing, refusal_lines
-from gridtokenx_pipelines.market_cli.surroundings import read_charges, read_network
+from gridtokenx_pipelines.market_cli.surroundings import epoch_of_book, in_force, read_charges, read_network
 
 CLEARED, NOT_CLEARED = 0, 1
 LINES = (".jsonl", ".ndjson")
@@ -37,29 +39,43 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     charges: Path | None
     limits: str
     as_json: bool
+    epoch: int | None = None
+
+
+def options_of(given: Mapping[str, Any]) -> Options:
+    """Options from the command's words. Raises ConfigError for those that click can't judge."""
+    try:
+        epoch = epoch_of_book(given["epoch"], None)
+    except BookError as error:
+        bound = "a key such as 2026-01-27T12:00Z, or a number"
+        raise ConfigError("--epoch", given["epoch"], bound, "correct it") from error
+    return Options(**{**given, "epoch": epoch})
 
 
 class _Clearing:
     def __init__(self, options: Options) -> None:
-        network = None if options.network is None else read_network(options.network)
-        self.charges = read_charges(options.charges, network)
-        self.network: Network | None = None if network is None else self.charges.on(network)
-        self.rules: Rules = self.charges.rules()
-        self.limits = None if options.limits == "none" else Limits.of_rules(self.rules)
+        self.network = None if options.network is None else read_network(options.network)
+        self.charges = read_charges(options.charges, self.network)
+        self.epoch = options.epoch
+        self.limits = None if options.limits == "none" else Limits.of_rules(Rules())
         self.held: Literal["rules"] | None = None if self.limits is None else "rules"
-        self.mechanism = options.mechanism or ("uniform" if network is None else "zonal")
+        self.mechanism = options.mechanism or ("uniform" if self.network is None else "zonal")
 
-    def one(self, raw: RawBook) -> tuple[CheckedBook, ClearingResult]:
-        """Check and clear; raises BookError."""
+    def one(self, raw: RawBook) -> tuple[CheckedBook, ClearingResult, Rates]:
+        """Check and clear under the rates in force; raises BookError."""
         if raw.problem is not None:
             raise BookError(raw.problem)
-        book = check(raw, self.charges, self.network, self.limits, self.mechanism)
+        epoch = epoch_of_book(raw.epoch, self.epoch)
+        rates = in_force(self.charges, epoch)
+        network = None if self.network is None else rates.on(self.network)
+        book = check(raw, rates, network, self.limits, self.mechanism)
         if self.mechanism == "continuous" and raw.height and "placed_at" not in raw.columns:
             raise BookError("book had no placed_at, must have it for continuous: orders trade as they arrive; add it")
         try:
-            return book, clear(book.frame, book.network, self.rules, self.mechanism, limits=self.held)
+            result = clear(book.frame, book.network, rates.rules(), self.mechanism, limits=self.held)
         except ClearingError as error:
             raise BookError(str(error)) from error
+        return book, result, rates
 
 
 def run_clear(options: Options, out: IO[bytes] | None = None) -> int:
@@ -74,7 +90,7 @@ def run_clear(options: Options, out: IO[bytes] | None = None) -> int:
             name = raw.book_id if raw.book_id is not None else number
             words = f"book {name}: " if lines else ""
             try:
-                book, result = clearing.one(raw)
+                book, result, rates = clearing.one(raw)
             except BookError as error:
                 code = NOT_CLEARED
                 errors.print(f"{words}{error}", markup=False)
@@ -89,7 +105,7 @@ def run_clear(options: Options, out: IO[bytes] | None = None) -> int:
                     result,
                     book.ids,
                     book_id=name if lines else raw.book_id,
-                    vat_bp=clearing.charges.vat_bp if options.charges else None,
+                    vat_bp=rates.vat_bp if options.charges else None,
                     refusals=book.refused,
                 )
                 _write(out, document)

@@ -32,7 +32,8 @@ def market() -> None:
 @click.argument("book", type=READABLE)
 @click.option("--mechanism", type=click.Choice(MECHANISMS), help="Default: zonal with --network, else uniform.")
 @click.option("--network", type=READABLE, help="Zones and links (JSON).")
-@click.option("--charges", type=READABLE, help="Fee and zone wheeling (JSON); none without it.")
+@click.option("--charges", type=READABLE, help="Rates, or versions of them by epoch (JSON); none without it.")
+@click.option("--epoch", help="Epoch of a book that names none; says which version of the charges holds.")
 @click.option(
     "--limits",
     default="market",
@@ -47,9 +48,9 @@ def clear(**options: object) -> None:
     Fields: order_id, side (buy, sell, 0, 1), energy_wh, limit_price (µTHB/kWh), and if need be placed_at (µs or ISO
     8601), zone_id, wallet, min_wh, cancelled_at, replaces. Exit code 1 if a book or a row was refused.
     """
-    from gridtokenx_pipelines.market_cli.clear import Options, run_clear  # noqa: PLC0415 - polars is a second
+    from gridtokenx_pipelines.market_cli.clear import options_of, run_clear  # noqa: PLC0415 - polars is a second
 
-    sys.exit(run_clear(Options(**options)))  # type: ignore[arg-type] # click has checked them
+    sys.exit(run_clear(options_of(options)))
 
 
 @market.command()

@@ -20,6 +20,7 @@ from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.epochs import EPOCH_SECONDS, EPOCHS_PER_DAY, epoch_of_key, key_of
 from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.rules import Network, Rules
+from gridtokenx_pipelines.market_cli.numbers import epoch_number
 from gridtokenx_pipelines.settlement_service.frozen import BOOK, RESULT
 from gridtokenx_pipelines.settlement_service.services import read_data
 from gridtokenx_pipelines.stack import Stack, StackError
@@ -139,8 +140,3 @@ class MarketFolder:
             return None
         # line 4 is the port and line 5 the folder of its socket
         return f"postgresql+psycopg2://postgres:@/postgres?host={lines[4]}&port={lines[3]}" if len(lines) > 4 else None
-
-
-def epoch_number(words: str) -> int:
-    """An epoch from its key (2026-01-27T12:00Z) or number. Raises ValueError."""
-    return int(words) if words.isdecimal() else epoch_of_key(words)

@@ -17,7 +17,8 @@ from rich.console import Console
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.market_cli import explain as reasons
-from gridtokenx_pipelines.market_cli.folder import MarketFolder, NotCleared, epoch_number
+from gridtokenx_pipelines.market_cli.folder import MarketFolder, NotCleared
+from gridtokenx_pipelines.market_cli.numbers import epoch_number
 from gridtokenx_pipelines.stack import StackError
 
 DONE, NO_ANSWER = 0, 1

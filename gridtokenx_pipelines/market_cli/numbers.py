@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from gridtokenx_pipelines.epochs import epoch_of_key
 from gridtokenx_pipelines.market_cli.refusals import marked
 
 WHOLE = r"^[+-]?\d+(?:\.0*)?$"
@@ -87,3 +88,8 @@ def _where(values: pl.Series, good: pl.Series) -> pl.Series:
     if good.all():
         return values
     return values.zip_with(good, pl.Series([None], dtype=values.dtype).new_from_index(0, len(values)))
+
+
+def epoch_number(words: str) -> int:
+    """An epoch from its key (2026-01-27T12:00Z) or number. Raises ValueError."""
+    return int(words) if words.isdecimal() else epoch_of_key(words)

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from gridtokenx_pipelines.epochs import key_of
-from gridtokenx_pipelines.market_cli.folder import MarketFolder, NotCleared, epoch_number
+from gridtokenx_pipelines.market_cli.folder import MarketFolder, NotCleared
+from gridtokenx_pipelines.market_cli.numbers import epoch_number
 from gridtokenx_pipelines.store.clearing import resume
 from gridtokenx_pipelines.store.epochs import first_epoch, last_cleared_epoch
 from gridtokenx_pipelines.store.postgres import engine
