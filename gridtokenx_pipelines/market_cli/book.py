@@ -151,6 +151,7 @@ def _columns(
             "placed_at_us": placed.values,
             "zone_id": zone.values,
             "wallet": raw.columns.get("wallet", _all(None, rows)).cast(pl.String, strict=False),
+            "certificate": raw.columns.get("certificate_id", _all(None, rows)).cast(pl.String, strict=False),
         }
     )
     key = _key(ids, typed=raw.typed_ids)
@@ -215,7 +216,7 @@ def _book(table: pl.DataFrame, fee_bp: int, network: Network) -> pl.DataFrame:
         limit_uthb_per_kwh=limit,
         epoch=pl.lit(0, pl.Int64),
         nonce=pl.lit(0, pl.Int64),
-        certificate_id=pl.lit(None, pl.Binary),
+        certificate_id=pl.col("certificate").replace("", None).cast(pl.Binary),
         is_mandate=pl.lit(False),
         broker_us=pl.col("placed_at_us"),
         covered_wh=pl.col("wh"),

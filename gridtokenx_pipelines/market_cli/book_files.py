@@ -17,7 +17,7 @@ import polars as pl
 from gridtokenx_pipelines.market_cli.refusals import BookError
 
 REQUIRED = ("order_id", "side", "energy_wh", "limit_price")
-OPTIONAL = ("placed_at", "zone_id", "wallet", "min_wh", "cancelled_at", "replaces")
+OPTIONAL = ("placed_at", "zone_id", "wallet", "min_wh", "cancelled_at", "replaces", "certificate_id")
 FIELDS = REQUIRED + OPTIONAL
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 I64 = 2**63
@@ -91,7 +91,7 @@ def _from_document(text: bytes, first_line: int) -> RawBook:
     if lacking:
         raise BookError(_lacks(lacking, sorted({name for order in document for name in order})))
     columns = {
-        field: _column([order.get(field) for order in document], text=field == "wallet")
+        field: _column([order.get(field) for order in document], text=field in ("wallet", "certificate_id"))
         for field in FIELDS
         if not document or any(field in order for order in document)
     }

@@ -34,6 +34,9 @@ def market() -> None:
 @click.option("--network", type=READABLE, help="Zones and links (JSON).")
 @click.option("--charges", type=READABLE, help="Rates, or versions of them by epoch (JSON); none without it.")
 @click.option("--epoch", help="Epoch of a book that names none; says which version of the charges holds.")
+@click.option("--certificates", type=READABLE, help="Certificates that sells may name (JSON); shown with --json.")
+@click.option("--breaker", is_flag=True, help="continuous: halt at a price 10 % off any of the minute before.")
+@click.option("--resumed-at", multiple=True, help="continuous: an operator resumed then (µs or ISO 8601); repeatable.")
 @click.option(
     "--limits",
     default="market",
@@ -46,7 +49,7 @@ def clear(**options: object) -> None:
     """Clear the orders of BOOK: .json, .jsonl (a book a line), .csv or .parquet.
 
     Fields: order_id, side (buy, sell, 0, 1), energy_wh, limit_price (µTHB/kWh), and if need be placed_at (µs or ISO
-    8601), zone_id, wallet, min_wh, cancelled_at, replaces. Exit code 1 if a book or a row was refused.
+    8601), zone_id, wallet, min_wh, cancelled_at, replaces, certificate_id. Exit code 1 if a book or a row was refused.
     """
     from gridtokenx_pipelines.market_cli.clear import options_of, run_clear  # noqa: PLC0415 - polars is a second
 

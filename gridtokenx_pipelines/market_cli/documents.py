@@ -6,7 +6,7 @@ as they went in; every number is an integer; `price_uthb_per_kwh` is null where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,9 +18,18 @@ from gridtokenx_pipelines.market_cli.refusals import Refusal
 
 
 def document(
-    result: ClearingResult, ids: pl.DataFrame, *, book_id: Any, vat_bp: int | None, refusals: list[Refusal]
+    result: ClearingResult,
+    ids: pl.DataFrame,
+    *,
+    book_id: Any,
+    vat_bp: int | None,
+    refusals: list[Refusal],
+    extra: Mapping[str, Any] | None = None,
 ) -> Iterator[bytes]:
-    """The pieces of the document. `ids` gives each key its order_id; `vat_bp` None: no charges per wallet in it."""
+    """The pieces of the document. `ids` gives each key its order_id; `vat_bp` None: no charges per wallet in it.
+
+    `extra`: keys that only some clearings have, with what can be written as JSON.
+    """
     head = {} if book_id is None else {"book_id": book_id}
     head |= {"price_uthb_per_kwh": one_price(result), "volume_wh": result.volume_wh}
     yield msgspec.json.encode(head)[:-1]
@@ -39,6 +48,8 @@ def document(
     for name, frame in lists.items():
         # a million rows as Python objects would take ten times as long, and a gigabyte
         yield f',"{name}":'.encode() + frame.write_json().encode()
+    for name, value in (extra or {}).items():
+        yield f',"{name}":'.encode() + msgspec.json.encode(value)
     if refusals:
         yield b',"refused":' + msgspec.json.encode(refused(refusals))
     yield b"}\n"
