@@ -95,3 +95,30 @@ def test_a_certificate_must_last_beyond_the_end_of_the_books_epoch(tmp_path):
 def test_certificates_that_cannot_be_stop_the_command(tmp_path, document, words):
     with pytest.raises(ConfigError, match=words):
         Run("clear", write_book(tmp_path, BOOK), "--certificates", certificates_file(tmp_path, document))
+
+
+def test_what_is_lost_on_a_link_passes_to_nobody_and_stays_unclaimed(tmp_path):
+    network = tmp_path / "net.json"
+    link = {"link_id": 1, "from_zone": 1, "to_zone": 2, "capacity_forward_wh": 5_000, "capacity_backward_wh": 0}
+    zones = [{"zone_id": 1}, {"zone_id": 2}]
+    network.write_text(json.dumps({"zones": zones, "links": [link | {"loss_ppm": 50_000}]}))
+    sell = order("s", "sell", 1_000, 3 * THB, zone_id=1, wallet="ann", certificate_id="c1")
+    book = write_book(tmp_path, [sell, order("b", "buy", 950, 5 * THB, zone_id=2, wallet="xi")])
+    given = certificates_file(tmp_path, [CERTIFICATE | {"unclaimed_wh": 990}])
+    found = Run("clear", book, "--network", network, "--json", "--certificates", given).json
+    assert found["flows"][0]["lost_wh"] == 50
+    assert found["certificates"] == {
+        "locked": [{"order_id": "s", "certificate_id": "c1", "locked_wh": 990}],
+        "unbacked": [],
+        "passed": [
+            {
+                "certificate_id": "c1",
+                "sell_order_id": "s",
+                "buy_order_id": "b",
+                "seller": "ann",
+                "buyer": "xi",
+                "energy_wh": 950,
+            }
+        ],
+        "unclaimed": [{"certificate_id": "c1", "unclaimed_wh": 40}],
+    }
