@@ -118,7 +118,8 @@ def result(**changes: Any) -> Any:
 
 def failures(given: Any, book: pl.DataFrame = BOOK_FRAME) -> list[str]:
     found = clearing.inspect(book, given, epoch=EPOCH, rules=RULES, network=NETWORK)
-    assert [one.check for one in found] == list(clearing.CHECKS)
+    # `feasible` needs the network's state and is asked apart
+    assert [one.check for one in found] == [check for check in clearing.CHECKS if check != clearing.FEASIBLE]
     return [one.check for one in failed(found)]
 
 
