@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from gridtokenx_pipelines.config import ConfigError, Settings
+from gridtokenx_pipelines.market.rule_book import RuleBook
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.messaging.connection import Brokers, Cluster
 from gridtokenx_pipelines.messaging.influx import InfluxWriter
@@ -235,9 +236,9 @@ def _market() -> bytes:
     return bytes(market())
 
 
-def _rules(settings: Settings) -> Rules:
+def _rules(settings: Settings) -> RuleBook:
     try:
-        return msgspec.json.decode(settings.rules_path.read_bytes(), type=Rules)
+        return msgspec.json.decode(settings.rules_path.read_bytes(), type=RuleBook)
     except (OSError, msgspec.DecodeError) as error:
         bound = f"a readable file of rules ({error})"
         raise ConfigError("GRIDTOKENX_RULES_PATH", str(settings.rules_path), bound, "write one") from error

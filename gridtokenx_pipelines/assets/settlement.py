@@ -23,6 +23,7 @@ from gridtokenx_pipelines.settlement_service import (
     movements,
     network,
     provenance,
+    rates_in_force,
     receipts,
     statements,
 )
@@ -119,6 +120,7 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
     epochs = epochs_of(context.partition_keys)
     for stage in ("order_book", "clearing_results"):
         provenance.require_fit(settlement.services, stage, epochs)
+    rates_in_force.require_equal(settlement.services, epochs)
     outcome = clearing.clear_epochs(settlement.services, epochs)
     show(context, "order_book", outcome.books)
     yield from check_results("order_book", book_inspection.CHECKS, outcome.book_verdicts)

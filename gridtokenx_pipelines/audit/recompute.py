@@ -18,6 +18,7 @@ from gridtokenx_pipelines.audit.clearings import Cleared, Market
 from gridtokenx_pipelines.audit.entries import Ledger, RunOf, Start, Totals
 from gridtokenx_pipelines.audit.findings import Finding
 from gridtokenx_pipelines.market.frames import BOOK, FILLS, FLOWS, MATCHES, TRADED, ZONES
+from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.settlement.resettlement import Shift
 
 COVER = {"epoch": pl.Int64, "wallet": pl.String, "grid_wh": pl.Int64, "thbc_uthb": pl.Int64}
@@ -27,7 +28,8 @@ MOST_PASSES = 8
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """All inputs of a range. `market` by epoch: the rules, network and mechanism in force then; `covers` (COVER) a
     first guess; `history` each zone's priced epochs before the range, `resumed` from where the breaker forgets them;
-    `shifts` and `starts` as entries.Inputs."""
+    `shifts` and `starts` as entries.Inputs; `rules_before` those of the epoch before the first, whose refunds a
+    resettlement of the first may pay."""
 
     epochs: tuple[int, ...]
     net_energy: pl.DataFrame
@@ -46,6 +48,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     starts: Mapping[int, Start]
     processes: int | None = None
     resumed: tuple[int, ...] = ()
+    rules_before: Mapping[int, Rules] = {}
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +216,7 @@ def _ledger(given: Given, cleared: Mapping[int, Cleared]) -> Ledger:
             movements=given.movements,
             shifts=given.shifts,
             starts=given.starts,
-            rules={epoch: market.rules for epoch, market in given.market.items()},
+            rules={**given.rules_before, **{epoch: market.rules for epoch, market in given.market.items()}},
         ),
     )
 

@@ -19,7 +19,7 @@ from gridtokenx_pipelines.chain.idl import Program
 from gridtokenx_pipelines.chain.participants import params_of
 from gridtokenx_pipelines.chain_cli.actions import PublicKey, act, action, ask
 from gridtokenx_pipelines.chain_cli.places import UnknownPlace, certificate_id, epoch_number
-from gridtokenx_pipelines.market.rules import Rules
+from gridtokenx_pipelines.market.rule_book import RuleBook
 
 # as the pause flags number them
 PROGRAMS = {"governance": 0, "registry": 1, "energy-token": 2, "trading": 3, "oracle": 4}
@@ -91,12 +91,12 @@ def unpause(program: str, **options: Options) -> None:
 @click.option("--from-epoch", required=True, help="First epoch they act in: a number or key.")
 @action
 def set_params(rules: Path, from_epoch: str, **options: Options) -> None:
-    """Set the next parameters from a rules file (authority)."""
+    """Set the next parameters to what a rules file says of that epoch (authority)."""
     try:
-        given, epoch = msgspec.json.decode(rules.read_bytes(), type=Rules), epoch_number(from_epoch)
+        given, epoch = msgspec.json.decode(rules.read_bytes(), type=RuleBook), epoch_number(from_epoch)
     except (msgspec.DecodeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    _run("set_params", "authority", options, params=params_of(given, epoch))
+    _run("set_params", "authority", options, params=params_of(given.at(epoch), epoch))
 
 
 @admin.command("set-oracles")

@@ -29,17 +29,18 @@ def guiding_prices(
     }
     rows: list[dict[str, int | bool]] = []
     for epoch in epochs:
+        in_force = rules.at(epoch)
         demand, supply = sums.get((epoch, BUY), 0), sums.get((epoch, 1 - BUY), 0)
         rows.append(
             {
                 "epoch": epoch,
                 "demand_wh": demand,
                 "supply_wh": supply,
-                "reference_uthb_per_kwh": reference_price(demand, supply, rules),
+                "reference_uthb_per_kwh": reference_price(demand, supply, in_force),
                 "display_uthb_per_kwh": display_price(demand, meters.get(epoch, 0)),
                 "on_peak": is_on_peak(epoch),
-                "tariff_uthb_per_kwh": rules.tariff_uthb_per_kwh(epoch),
-                "feed_in_uthb_per_kwh": rules.feed_in_uthb_per_kwh,
+                "tariff_uthb_per_kwh": in_force.tariff_uthb_per_kwh(epoch),
+                "feed_in_uthb_per_kwh": in_force.feed_in_uthb_per_kwh,
             }
         )
     return rows

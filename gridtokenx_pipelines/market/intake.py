@@ -112,7 +112,7 @@ def _admit(state: IntakeState, record: OrderRecord, lookup: Lookup, rules: Rules
     _same_market(state, order.network_id, order.market)
     _check_time(state, record, rules)
     meter = _check_people(state, record, lookup)
-    _check_limits(order, rules)
+    _check_limits(order, rules.at(order.epoch))
     book = state.books.get(order.epoch, EpochIntake())
     used, (side, live) = book.nonces.get(wallet, 0), book.sides.get(wallet, (order.side, 0))
     if used >> order.nonce & 1:

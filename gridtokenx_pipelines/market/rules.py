@@ -29,6 +29,18 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_orders_per_wallet_epoch: int = 50
     order_clock_tolerance_us: int = 10_000_000
 
+    def at(self, epoch: int) -> Rules:
+        """The rules in force in an epoch: these; a rule book (rule_book.py) has several versions."""
+        return self
+
+    def network_at(self, epoch: int, network: Network) -> Network:
+        """The network with the wheeling in force in an epoch: its own."""
+        return network
+
+    def starts(self) -> tuple[int, ...]:
+        """An epoch of every version."""
+        return (0,)
+
     def tariff_uthb_per_kwh(self, epoch: int) -> int:
         """Retail tariff of an epoch, VAT included (domain §6)."""
         return self.tariff_on_peak_uthb_per_kwh if is_on_peak(epoch) else self.tariff_off_peak_uthb_per_kwh

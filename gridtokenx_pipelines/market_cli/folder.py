@@ -19,7 +19,8 @@ import polars as pl
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.epochs import EPOCH_SECONDS, EPOCHS_PER_DAY, epoch_of_key, key_of
 from gridtokenx_pipelines.market import frames
-from gridtokenx_pipelines.market.rules import Network, Rules
+from gridtokenx_pipelines.market.rule_book import RuleBook
+from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.market_cli.numbers import epoch_number
 from gridtokenx_pipelines.settlement_service.frozen import BOOK, RESULT
 from gridtokenx_pipelines.settlement_service.services import read_data
@@ -65,7 +66,7 @@ class MarketFolder:
             raise ConfigError(
                 "--data-dir", str(data_dir), "a folder with cleared epochs", "run `gridtokenx demo`, or name another"
             )
-        self.rules = read_data(self.data_dir / "rules.json", Rules, "--data-dir")
+        self.rules = read_data(self.data_dir / "rules.json", RuleBook, "--data-dir")
         self.network = read_data(self.data_dir / "zones.json", Network, "--data-dir")
         self.parquet = ParquetStore(self.data_dir / "frames")
 

@@ -66,7 +66,12 @@ def _from_frames(
     if kept.height:
         halted, mechanism = _status(folder, number, database_url)
         return reasons.explain(
-            kept.row(0, named=True), history, folder.network, folder.rules, mechanism=mechanism, halted=halted
+            kept.row(0, named=True),
+            history,
+            folder.rules.network_at(number, folder.network),
+            folder.rules.at(number),
+            mechanism=mechanism,
+            halted=halted,
         )
     return reasons.explain_refused(dropped.row(0, named=True)) if dropped.height else None
 

@@ -112,7 +112,7 @@ def savings(wallet_entries: pl.DataFrame, rules: Rules) -> Savings:
         if traded_wh > 0:
             buyers += value_ceil_uthb(traded_wh, rules.tariff_uthb_per_kwh(epoch)) - cost_uthb
         elif traded_wh < 0:
-            sellers += proceeds_uthb - value_floor_uthb(-traded_wh, rules.feed_in_uthb_per_kwh)
+            sellers += proceeds_uthb - value_floor_uthb(-traded_wh, rules.at(epoch).feed_in_uthb_per_kwh)
     return Savings(buyers_uthb=buyers, sellers_uthb=sellers)
 
 

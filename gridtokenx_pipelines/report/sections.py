@@ -85,7 +85,7 @@ def market(data: ReportData) -> str:
     }
     colours = {zone: index % SERIES_COLOURS + 1 for index, zone in enumerate(data.zone_ids)}
     tariff = [data.rules.tariff_uthb_per_kwh(epoch) / UTHB_PER_THB for epoch in epochs]
-    feed_in = [data.rules.feed_in_uthb_per_kwh / UTHB_PER_THB] * len(epochs)
+    feed_in = [data.rules.at(epoch).feed_in_uthb_per_kwh / UTHB_PER_THB for epoch in epochs]
     prices = [
         Series(name=f"Zone {z}", values=_scaled(f["price_uthb_per_kwh"], UTHB_PER_THB), colour=colours[z])
         for z, f in by_zone.items()

@@ -216,7 +216,7 @@ def book_resettlement(
     Per wallet: the refund (debt first), GRID taken back, then the returned buy-back and the re-billed residual are
     charged; what THBC lacks becomes debt. `rules` are those in force in `epoch` − 1 and `epoch`.
     """
-    in_force = (lambda each: rules) if isinstance(rules, Rules) else rules.__getitem__
+    in_force = rules.at if isinstance(rules, Rules) else rules.__getitem__
     if not shifts:
         raise LedgerError(f"no correction of epoch {epoch} to book; skip its resettlement run")
     for names in ([shift.wallet for shift in shifts], [shift.meter_id for shift in shifts]):

@@ -105,7 +105,7 @@ def judge(
         grid=dict(balances.select("owner", "grid_wh").iter_rows()),
     )
     supplier_uthb, supplier_wh = accounts.supplier_thbc_uthb, accounts.supplier_grid_wh
-    in_force = (lambda _: rules) if isinstance(rules, Rules) else rules.__getitem__
+    in_force = rules.at if isinstance(rules, Rules) else rules.__getitem__
     outcomes: list[tuple[str, int, int, str, int, str | None]] = []
     shifts: dict[str, Shift] = {}  # by wallet
     waiting: set[str] = set()  # meters: what follows on one must see its earlier correction booked

@@ -77,9 +77,9 @@ def clear_epochs(services: Services, epochs: Sequence[int]) -> Outcome:
     return outcome
 
 
-def fingerprint(services: Services, network: Network) -> str:
-    """What an epoch was cleared under: rules, its own network and mechanism, as one short hash."""
-    under = (services.rules, network, services.mechanism)
+def fingerprint(services: Services, epoch: int, network: Network) -> str:
+    """What an epoch was cleared under: the rules in force, its own network and mechanism, as one short hash."""
+    under = (services.rules.at(epoch), network, services.mechanism)
     return sha256(msgspec.json.encode(under, order="deterministic")).hexdigest()[:16]
 
 
@@ -124,7 +124,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         mandates,
         rows,
         cover,
-        services.rules,
+        services.rules.at(epoch),
         network,
         epoch,
     )
@@ -136,7 +136,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
             epoch=epoch,
             net_energy=rows,
             balances=cover,
-            rules=services.rules,
+            rules=services.rules.at(epoch),
             network=network,
             stored=stored,
             root=book_root,
@@ -150,12 +150,12 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         zone.zone_id: store.priced_history(connection, zone.zone_id, epoch, PRICED_EPOCHS)[::-1]
         for zone in services.network.zones
     }
-    market = feasible.Market(rules=services.rules, mechanism=mechanism, history=history)
+    market = feasible.Market(rules=services.rules.at(epoch), mechanism=mechanism, history=history)
     found = feasible.clear_feasibly(services.grid, built.frame, rows, network, market)
     result, network = found.result, found.network
     frozen.freeze_result(services.parquet, epoch, result)
     outcome.result_verdicts.extend(
-        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules, network=network)
+        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules.at(epoch), network=network)
     )
     outcome.result_verdicts.append(result_inspection.feasible(epoch, (), found.repairs, checked=found.checked))
     if failed(outcome.result_verdicts):
@@ -173,7 +173,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         link_wheeling_uthb=result.link_wheeling_uthb,
         rent_uthb=result.rent_uthb,
         welfare_uthb=result.welfare_uthb,
-        fingerprint=fingerprint(services, network),
+        fingerprint=fingerprint(services, epoch, network),
         cleared_at=datetime.now(UTC),
     )
     _commit(inputs, row, built, result)
@@ -199,7 +199,7 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
         buy_back=participants.buy_back_as_of(connection, epoch),
         balances=state.balances,
         accounts=state.accounts,
-        rules=services.rules,
+        rules=services.rules.at(epoch),
         zones=result.zones,
         lost_wh=result.lost_wh,
         link_wheeling_uthb=result.link_wheeling_uthb,
@@ -216,7 +216,7 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
             net_energy=late,
             balances=initial.balances,
             accounts=initial.accounts,
-            rules=services.rules,
+            rules=services.rules.at(epoch),
         )
         ledger.book(connection, catch_up, cause="catch-up of missing meters")
     roots = {"book_root": row.book_root, "result_root": row.result_root}
@@ -262,14 +262,14 @@ def _judge_again(services: Services, connection: Connection, epoch: int, outcome
             epoch=epoch,
             net_energy=rows,
             balances=balances,
-            rules=services.rules,
+            rules=services.rules.at(epoch),
             network=network,
             stored=built.frame,
             root=row.book_root,
         )
     )
     outcome.result_verdicts.extend(
-        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules, network=network)
+        result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules.at(epoch), network=network)
     )
     broken = feasible.broken_by(services.grid, result, rows)
     checked = services.grid is not None

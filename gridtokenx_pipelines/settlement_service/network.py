@@ -63,7 +63,7 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
 
 
 def network_of(services: Services, connection: Connection, epoch: int) -> Network:
-    """The network that an epoch is, or was, cleared over: its own capacities and losses, the file's wheeling.
+    """The network that an epoch is, or was, cleared over: its own capacities and losses, the wheeling in force.
 
     Raises EpochNotReady where the limits have not been computed and a grid case says that they must be.
     """
@@ -73,8 +73,8 @@ def network_of(services: Services, connection: Connection, epoch: int) -> Networ
             raise EpochNotReady(
                 f"epoch was {key_of(epoch)}, must have its grid limits; materialise grid_limits for it first"
             )
-        return services.network
-    return network_with(services.network, limits)
+        return services.network_at(epoch)
+    return network_with(services.network_at(epoch), limits)
 
 
 def network_with(network: Network, limits: pl.DataFrame) -> Network:

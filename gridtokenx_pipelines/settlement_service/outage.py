@@ -155,10 +155,11 @@ def _settle(
     islanded: bool,
 ) -> tuple[tuple[pl.DataFrame, MarketAccounts], _Settled]:
     balances, accounts = state
-    network = apply(given.network, {link.link_id: link for link in limits.links})
+    rules = given.rules.at(epoch)
+    network = apply(given.rules.network_at(epoch, given.network), {link.link_id: link for link in limits.links})
     mandates = given.mandates[epoch]
-    book = build_book(empty(ORDERS), mandates, rows, balances, given.rules, network, epoch)
-    market = Market(rules=given.rules, mechanism=given.mechanism, history={})
+    book = build_book(empty(ORDERS), mandates, rows, balances, rules, network, epoch)
+    market = Market(rules=rules, mechanism=given.mechanism, history={})
     cleared = clear_feasibly(at, book.frame, rows, network, market)
     result = cleared.result
     buy_back = mandates.select("wallet", "buy_back")
@@ -172,7 +173,7 @@ def _settle(
         buy_back=buy_back,
         balances=balances,
         accounts=accounts,
-        rules=given.rules,
+        rules=rules,
         zones=result.zones,
         lost_wh=result.lost_wh,
         link_wheeling_uthb=result.link_wheeling_uthb,

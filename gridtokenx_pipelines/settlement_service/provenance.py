@@ -67,7 +67,7 @@ def present(services: Services, stage: str, epoch: int) -> Provenance:
                 f"{stage} of {key_of(epoch)}: upstream {asset}/{name} is not there; materialise {asset} for that epoch"
             )
         inputs[f"{asset}/{name}"] = sha256(path.read_bytes()).hexdigest()
-    mark = rules_then.fingerprint_of(services.rules, services.network, services.mechanism)
+    mark = rules_then.fingerprint_of(services.rules.at(epoch), services.network_at(epoch), services.mechanism)
     return Provenance(inputs=inputs, code=code_fingerprint(), rules=mark)
 
 

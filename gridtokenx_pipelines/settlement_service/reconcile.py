@@ -23,7 +23,7 @@ from gridtokenx_pipelines.chain.runs import read_runs
 from gridtokenx_pipelines.chain.state import read_market
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.frames import CLEARING, RESETTLEMENT
-from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, movements, receipts
+from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, movements, rates_in_force, receipts
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.services import Services
@@ -109,6 +109,10 @@ def _clear(services: Services, epoch: int) -> None:
             "orders flows from the topics (their recovery folders as restored), then reconcile"
         )
     energy.collect(services, [epoch])
+    try:
+        rates_in_force.require_equal(services, [epoch])
+    except rates_in_force.RatesDiffer as error:
+        raise CannotReplay(str(error)) from error
     outcome = clearing.clear_epochs(services, [epoch])
     bad = failed([*outcome.book_verdicts, *outcome.result_verdicts])
     if bad:

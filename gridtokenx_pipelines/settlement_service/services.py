@@ -20,6 +20,7 @@ from gridtokenx_pipelines.config import ConfigError, Settings
 from gridtokenx_pipelines.grid.case import GridCase
 from gridtokenx_pipelines.grid.case import load as load_case
 from gridtokenx_pipelines.grid.errors import NetworkError
+from gridtokenx_pipelines.market.rule_book import RuleBook
 from gridtokenx_pipelines.market.rules import Network, Rules
 from gridtokenx_pipelines.messaging.connection import Cluster
 from gridtokenx_pipelines.settlement_service.events import EventPublisher
@@ -27,13 +28,14 @@ from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine as make_engine
 
 RELAYER_KEY, ORACLE_KEYS = "relayer.json", "oracle-*.json"
-Data = TypeVar("Data", Rules, Network)
+Data = TypeVar("Data", RuleBook, Network)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """The surroundings of a stage. `oracles` are the keys this process attests with, in the order of their files.
 
+    `rules` may be a rule book: compute with `rules.at(epoch)` and `network_at(epoch)`, the versions in force.
     `grid` None: no grid case, so the network file's own capacities hold and no result is checked by power flow.
     `pages_url`: where the folder of pages for people is served; empty where nobody serves it.
     """
@@ -53,6 +55,10 @@ class Services:
     highest_bid: int = 1_000_000
     events: EventPublisher | None = None
 
+    def network_at(self, epoch: int) -> Network:
+        """The network file's zones and links with the wheeling in force in an epoch."""
+        return self.rules.network_at(epoch, self.network)
+
     def publish(self) -> None:
         """Tell the topics what was committed and not told yet; without a publisher it waits in the outbox."""
         if self.events is not None:
@@ -62,7 +68,7 @@ class Services:
 @contextmanager
 def open_services(settings: Settings) -> Iterator[Services]:
     """Services of these settings, closed at the end. Raises ConfigError for a file that can't be used."""
-    rules = read_data(settings.rules_path, Rules, "GRIDTOKENX_RULES_PATH")
+    rules = read_data(settings.rules_path, RuleBook, "GRIDTOKENX_RULES_PATH")
     if rules.network_id != settings.network_id:
         raise ConfigError(
             "network_id in the rules", rules.network_id, f"{settings.network_id} ({settings.network})", "use its rules"

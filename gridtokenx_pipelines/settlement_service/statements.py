@@ -35,7 +35,7 @@ def write(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
             raise ValueError(f"epoch {key_of(epoch)} has no run in the ledger; clear it first")
         # no entry is no fault: an epoch in which every meter was missing settles empty
         mine = entries.filter(pl.col("epoch") == epoch)
-        people = participants(mine, {epoch: services.rules}).drop("epoch")
+        people = participants(mine, {epoch: services.rules.at(epoch)}).drop("epoch")
         operator = people.select(pl.col(*SUMMED, "vat_uthb", "saved_uthb").sum())
         changed = _write_if_new(services, epoch, "participants", people)
         changed = _write_if_new(services, epoch, "operator", operator) or changed

@@ -7,7 +7,7 @@ comes late, so that a resettlement follows; household 5 places an order by hand;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.epochs import start_us
 from gridtokenx_pipelines.market.orders import Order, encode_order, meter_hash, order_id_of, sign
+from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.metering.outputs import Outputs
 from gridtokenx_pipelines.metering.readings import Raw, Reading, Tick, encode, sign_reading, sign_tick
 from gridtokenx_pipelines.metering.registry import GatewayRecord, MeterRecord, RegistryView, encode_record
@@ -31,7 +32,7 @@ from gridtokenx_pipelines.store import orders
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from streaming.archive import Archive
 from streaming.sinks import Letter, save_letters
-from tests.assets.market_chain import bring_up, settings
+from tests.assets.market_chain import RULES, bring_up, settings
 from tests.assets.market_day import (
     FIRST,
     HOUSEHOLDS,
@@ -53,13 +54,17 @@ __all__ = ["EPOCHS", "FIRST", "settings_of", "settled_market"]
 
 
 @contextmanager
-def settled_market(database_url: str, folder: Path) -> Iterator[Services]:
-    """Services over EPOCHS settled epochs and one more that is only cleared."""
+def settled_market(
+    database_url: str, folder: Path, rules: Rules = RULES, before: Callable[[Services], None] | None = None
+) -> Iterator[Services]:
+    """Services over EPOCHS settled epochs and one more that is only cleared; `before` acts ahead of all of them."""
     with LocalnetProcess(folder / "localnet", slot_ms=20) as localnet:
         with ChainClient(localnet.url) as client:
             bring_up(client)
-        with open_services(settings(folder / "data", database_url, localnet.url)) as services:
+        with open_services(settings(folder / "data", database_url, localnet.url, rules)) as services:
             play(services, EPOCHS + 1)
+            if before is not None:
+                before(services)
             settle(services)
             yield services
 

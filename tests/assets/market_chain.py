@@ -29,6 +29,7 @@ from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.market.rules import Rules
 from tests.assets.market_day import FIRST, HOUSEHOLDS, NETWORK, key_of_household, meter_id, meters
 
+RULES = Rules()
 DEPOSIT_UTHB, FUNDING_UTHB = 40_000_000, 500_000_000
 
 
@@ -90,14 +91,14 @@ def bring_up(client: ChainClient) -> None:
     Setup(client, keys).bring_up(Rules(), users, known, funding)
 
 
-def settings(data_dir: Path, database_url: str, rpc_url: str) -> Settings:
+def settings(data_dir: Path, database_url: str, rpc_url: str, rules: Rules = RULES) -> Settings:
     """Settings of a process on this market, with its rules, network and key files written."""
     keys = data_dir / "keys"
     keys.mkdir(parents=True)
     write_keypair_file(keys / "authority.json", deployer_seed())
     for name in ("relayer", "oracle-0", "oracle-1", "oracle-2"):
         write_keypair_file(keys / f"{name}.json", seed_of(name))
-    (data_dir / "rules.json").write_bytes(msgspec.json.encode(Rules()))
+    (data_dir / "rules.json").write_bytes(msgspec.json.encode(rules))
     (data_dir / "zones.json").write_bytes(msgspec.json.encode(NETWORK))
     return Settings.from_env(
         {

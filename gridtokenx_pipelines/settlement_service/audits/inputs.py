@@ -20,6 +20,7 @@ from gridtokenx_pipelines.audit.orders import verified_orders
 from gridtokenx_pipelines.audit.recompute import COVER, Given
 from gridtokenx_pipelines.audit.shifts import Concluded, shifts_of
 from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
+from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.metering.state import HORIZON_EPOCHS
 from gridtokenx_pipelines.settlement.frames import RESETTLEMENT
 from gridtokenx_pipelines.settlement_service import frozen
@@ -152,6 +153,7 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
             for zone in services.network.zones
         },
         market=markets,
+        rules_before=_rules_before(services, connection, first),
         halted=halted,
         resumed=resumptions(connection),
         runs=runs,
@@ -205,6 +207,12 @@ def _net_energy(
             stored.select(replayed.columns).cast(dict(replayed.schema)).filter(within & ~from_archive),
         ]
     )
+
+
+def _rules_before(services: Services, connection: Connection, first: int) -> dict[int, Rules]:
+    """Those of the epoch before the range: a resettlement at the first boundary refunds at its tariff."""
+    markets, _, _ = rules_then.markets(services, connection, audited.epochs(connection, first - 1, first - 1))
+    return {epoch: market.rules for epoch, market in markets.items()}
 
 
 def _covers(services: Services, epochs: Sequence[int]) -> pl.DataFrame:

@@ -31,9 +31,19 @@ def fingerprint_of(rules: Rules, network: Network, mechanism: str) -> str:
     return sha256(_bytes((rules, network, mechanism))).hexdigest()[:16]
 
 
-def keep(services: Services) -> Path:
-    """Write the present rules under their fingerprint, where they are not kept yet; their file."""
-    under = (services.rules, services.network, services.mechanism)
+def keep(services: Services) -> list[Path]:
+    """Write every version of the present rules under its fingerprint, where it is not kept yet; their files."""
+    return [_keep(services, (each.rules, each.network, each.mechanism)) for each in _present(services)]
+
+
+def _present(services: Services) -> list[Market]:
+    return [
+        Market(rules=services.rules.at(epoch), network=services.network_at(epoch), mechanism=services.mechanism)
+        for epoch in services.rules.starts()
+    ]
+
+
+def _keep(services: Services, under: Under) -> Path:
     path = services.parquet.root / FOLDER / f"{fingerprint_of(*under)}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +61,7 @@ def markets(
     The epoch's own network is a kept one's zones under the capacities that table `grid_limits` says it was cleared
     over. A fingerprint that no kept rules give is a finding, and the present rules stand in.
     """
-    known = [Market(rules=services.rules, network=services.network, mechanism=services.mechanism)]
+    known = _present(services)
     kept, found = _all_kept(services, epochs)
     known += [each for each in kept if each not in known]
     limits = _limits(connection, epochs)
