@@ -24,7 +24,7 @@ CLEARING: Final = 1
 # instruction → step; batches carry their index right after the discriminator
 INDEXED: Final = {
     **dict.fromkeys(("settle_meters", "settle_late_meters", "correct_meters"), "meter"),
-    **dict.fromkeys(("settle_batch", "settle_late_batch", "resettle_batch"), "settle"),
+    **dict.fromkeys(("settle_batch", "settle_pay_as_bid_batch", "settle_late_batch", "resettle_batch"), "settle"),
     "record_order": "record",
 }
 SINGLE: Final = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -28,6 +30,7 @@ from tests.chain.play import Play
 from tests.chain.settled_world import FIRST_EPOCH, RUN_KEYS, SmallMarket
 from tests.chain.svm import Chain
 from tests.chain.test_play import dice
+from tests.chain.test_programs_trading_pay_as_bid import Street
 
 NOTHING_THERE = Missing(epoch=True, metered=True, metering_root=True, root=True)
 
@@ -147,25 +150,32 @@ class Told:
         return receipt
 
 
+@contextmanager
+def heard() -> Iterator[list[Told]]:
+    """The chain made within it, told to the books from its first transaction on."""
+    first = Chain.send
+    found: list[Told] = []
+
+    def send(world, *instructions, signers=()):  # type: ignore[no-untyped-def]
+        if not found:
+            Chain.send = first  # type: ignore[method-assign]
+            found.append(Told(world))
+        return world.send(*instructions, signers=signers)
+
+    Chain.send = send  # type: ignore[method-assign, assignment]
+    try:
+        yield found
+    finally:
+        Chain.send = first  # type: ignore[method-assign]
+
+
 class RecordedPlay(Play):
     """A play whose chain is heard from its first transaction on."""
 
     def __init__(self) -> None:
-        first = Chain.send
-        heard: list[Told] = []
-
-        def send(world, *instructions, signers=()):  # type: ignore[no-untyped-def]
-            if not heard:
-                Chain.send = first  # type: ignore[method-assign]
-                heard.append(Told(world))
-            return world.send(*instructions, signers=signers)
-
-        Chain.send = send  # type: ignore[method-assign, assignment]
-        try:
+        with heard() as found:
             super().__init__()
-        finally:
-            Chain.send = first  # type: ignore[method-assign]
-        self.told = heard[0]
+        self.told = found[0]
 
 
 def act(play: Play, random: Random) -> None:
@@ -211,6 +221,19 @@ def test_after_every_action_of_a_random_play_the_history_gives_every_household_s
         chain_says = play.world.read("registry", "Meter", home.household.meter)
         fields = ("production_wh", "consumption_wh", "minted_wh", "deficit_wh", "last_epoch")
         assert [meter[field] for field in fields] == [chain_says[field] for field in fields]
+
+
+def test_orders_with_values_of_their_own_explain_every_balance_too() -> None:
+    with heard() as found:
+        street = Street()
+    books, world = found[0].trading, street.world
+    world.play(street.run(traders_per_batch=1))
+    for home in street.homes:
+        told_of = books.traders[home.trader]
+        assert (told_of.grid_wh, told_of.thbc_uthb, told_of.debt_uthb) == world.balances(home)
+    own = ("supplier_grid_wh", "supplier_thbc_uthb", "platform_thbc_uthb", "grid_operator_thbc_uthb")
+    market = world.market()
+    assert [books.market[name] for name in own] == [market[name] for name in own]
 
 
 def test_an_event_counts_only_where_its_own_program_logged_it() -> None:

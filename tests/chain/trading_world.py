@@ -21,7 +21,7 @@ from gridtokenx_pipelines.market.roots import MerkleTree
 from tests.chain.svm import BRIDGE, CLEARING, DEPLOYER, EPOCH, METERING, NETWORK, Chain, Receipt, batch_args, leaf
 
 THB = 1_000_000
-HALTED, BUY_BACK = 1, 2
+HALTED, BUY_BACK, PAY_AS_BID = 1, 2, 4
 BUY, SELL = 0, 1
 REGISTRY_BATCH = {METERING: "settle_meters", 2: "settle_late_meters", 3: "correct_meters"}
 TRADING_BATCH = {CLEARING: "settle_batch", 2: "settle_late_batch", 3: "resettle_batch"}
@@ -325,7 +325,8 @@ class World(Chain):
         if run.kind == 3:
             named["prior_epoch"] = addresses.epoch(run.epoch - 1)
         remaining = [AccountMeta(address, False, True) for address in accounts or bound]
-        return self.build("trading", TRADING_BATCH[run.kind], named, remaining, **args)
+        name = "settle_pay_as_bid_batch" if run.flags & PAY_AS_BID else TRADING_BATCH[run.kind]
+        return self.build("trading", name, named, remaining, **args)
 
     def finalize(self, run: Run) -> Receipt:
         named = {key: value for key, value in self.run_accounts(run).items() if key != "attestation"}

@@ -21,6 +21,8 @@ BUY_BACK_FLAG = 2
 HEADER = struct.Struct("<QHHHHQQqH")
 ZONE = struct.Struct("<HII")
 ENTRY_BYTES = {"settle_batch": 8, "settle_late_batch": 12, "resettle_batch": 20}
+PAY_AS_BID = "settle_pay_as_bid_batch"
+UNEVEN, FILL, SELLS = struct.Struct("<iB"), struct.Struct("<IIQ"), 1 << 30
 FUNDED = ("supplier_thbc_uthb", "platform_thbc_uthb", "grid_operator_thbc_uthb")
 
 
@@ -87,6 +89,8 @@ class TradingLedger:
                     handler(item, **item.fields)
             elif item.name in ENTRY_BYTES:
                 self._batch(item)
+            elif item.name == PAY_AS_BID:
+                self._batch_of_orders(item)
             elif item.name in {"commit_clearing", "commit_run"}:
                 self._commit(item)
         except KeyError as error:
@@ -208,6 +212,36 @@ class TradingLedger:
             else:
                 self._resettle(home, epoch, self.epochs[call.accounts["prior_epoch"]], struct.unpack("<5I", entry))
 
+    def _batch_of_orders(self, call: Call) -> None:
+        epoch, entries, at = self.epochs[call.accounts["epoch"]], call.args["rest"][32 * call.args["depth"] :], 0
+        for address in call.remaining:
+            net, count = UNEVEN.unpack_from(entries, at)
+            at, end = at + UNEVEN.size, at + UNEVEN.size + count * FILL.size
+            self._settle_orders(self.traders[address], epoch, net, list(FILL.iter_unpack(entries[at:end])))
+            at = end
+
+    def _settle_orders(self, home: Trader, epoch: Epoch, net: int, fills: list[tuple[int, int, int]]) -> None:
+        sums, (_, wheeling) = epoch.sums, epoch.zones.get(home.zone, (0, 0))
+        home.grid_wh += max(net, 0)
+        sold = 0
+        for slot, energy_wh, value in fills:
+            if slot & SELLS:
+                fee = value * epoch.rates["fee_bp"] // 10_000
+                sold += energy_wh
+                home.grid_wh -= energy_wh
+                sums["proceeds_uthb"] += value - fee
+                sums["fee_uthb"] += fee
+                self._credit(home, value - fee, sums)
+            else:
+                charge = _up(energy_wh * wheeling)
+                home.thbc_uthb -= value + charge
+                home.grid_wh += energy_wh
+                sums["bought_wh"] += energy_wh
+                sums["cost_uthb"] += value + charge
+                sums["zone_wheeling_uthb"] += charge
+        sums["sold_wh"] += sold
+        self._burn_or_sell_back(home, epoch, net, sold)
+
     def _settle(self, home: Trader, epoch: Epoch, net: int, traded: int) -> None:
         sums, (price, wheeling) = epoch.sums, epoch.zones.get(home.zone, (0, 0))
         home.grid_wh += max(net, 0)
@@ -226,10 +260,14 @@ class TradingLedger:
             sums["proceeds_uthb"] += value - fee
             sums["fee_uthb"] += fee
             self._credit(home, value - fee, sums)
+        self._burn_or_sell_back(home, epoch, net, max(-traded, 0))
+
+    def _burn_or_sell_back(self, home: Trader, epoch: Epoch, net: int, sold: int) -> None:
+        sums = epoch.sums
         if net < 0:
             self._burn_or_bill(home, -net, epoch.rates["tariff"], sums)
         elif epoch.flags & BUY_BACK_FLAG and home.buys_back(epoch.number):
-            unsold = max(0, net + min(traded, 0))
+            unsold = max(0, net - sold)
             received = unsold * epoch.rates["feed_in"] // 1_000
             home.grid_wh -= unsold
             sums["bought_back_wh"] += unsold

@@ -22,11 +22,18 @@ impl<'a> Batch<'a> {
     /// Bounds: 1 ≤ n ≤ 64, exactly n entries of `entry_size`, depth ≤ 16, index within the tree and the bitmap.
     #[inline(always)]
     pub fn parse(data: &'a [u8], entry_size: usize) -> Result<Self, ProgramError> {
+        let batch = Self::parse_uneven(data)?;
+        require!(batch.entries.len() == batch.n * entry_size, Error::InvalidData);
+        Ok(batch)
+    }
+
+    /// As `parse`, for entries of several lengths: whoever reads them checks that there are n and nothing after them.
+    #[inline(always)]
+    pub fn parse_uneven(data: &'a [u8]) -> Result<Self, ProgramError> {
         let ([i0, i1, n, depth], rest) = data.split_first_chunk::<4>().ok_or(Error::InvalidData)?;
         let (index, n) = (u16::from_le_bytes([*i0, *i1]), *n as usize);
         let (proof, entries) = split_proof(rest, *depth)?;
         require!((1..=MAX_ADDRESSES).contains(&n), Error::InvalidData);
-        require!(entries.len() == n * entry_size, Error::InvalidData);
         require!(
             index < MAX_BATCHES && in_tree(index, *depth),
             Error::BatchIndexOutOfRange

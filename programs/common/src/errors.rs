@@ -260,6 +260,8 @@ errors! {
     NotVoidable = 6549,
     /// The horizon of resettlement is not over.
     HorizonNotOver = 6550,
+    /// The fills of a pay-as-bid entry must ascend by slot.
+    FillsNotAscending = 6551,
 }
 
 impl From<Error> for ProgramError {

@@ -30,6 +30,9 @@ common::instructions! {
     /// Books corrections; entry: minted_and_burned u32 ‖ refund u32 (bit 31: the deficit epoch is the prior one) ‖ taken_back u32 ‖ returned u32 ‖ billed u32.
     resettle_batch(index: "u16", n: "u8", depth: "u8", rest: "tail")
         [governance: "", market: "", epoch: "w", attestation: "", prior_epoch: ""] remaining "n × trader w";
+    /// Settles run 0 where each order has its own value; entry: net_wh i32 ‖ n u8 ‖ n × (slot u32 ‖ Wh u32 ‖ value u64), ascending by slot: the limit that names it, bit 30: sells, bit 31: by mandate.
+    settle_pay_as_bid_batch(index: "u16", n: "u8", depth: "u8", rest: "tail")
+        [governance: "", market: "", epoch: "w", attestation: ""] remaining "n × trader w";
     /// Records a filled, signed order; the Ed25519 instruction that proves it is the one right before. rest: the leaf's proof.
     record_order(index: "u16", depth: "u8", rest: "tail")
         [trader: "w", epoch: "", market: "", attestation: "", governance: "", instructions_sysvar: ""];

@@ -42,6 +42,8 @@ pub const TIME_SIMULATED: u8 = 1;
 /// Header flags.
 pub const FLAG_HALTED: u16 = 1;
 pub const FLAG_BUY_BACK: u16 = 2;
+/// Each order has a value of its own instead of a price of its zone; batches are `settle_pay_as_bid_batch`.
+pub const FLAG_PAY_AS_BID: u16 = 4;
 
 /// Of a voided run; no header has it.
 pub const FLAG_VOID: u16 = 1 << 15;

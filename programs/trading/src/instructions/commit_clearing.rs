@@ -6,7 +6,7 @@ use common::{
     args::Args,
     ids, require,
     state::{
-        trading::{Epoch, Market, STATUS_OPEN},
+        trading::{Epoch, Market, FLAG_PAY_AS_BID, STATUS_OPEN},
         Attestation, Governance, Kind, Metered,
     },
     Error, ProgramResult,
@@ -35,5 +35,6 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
 }
 
 fn trades_nothing(epoch: &Epoch) -> bool {
-    epoch.orders == 0 && epoch.lost_wh.is_zero() && epoch.zones.iter().all(|zone| zone.price.0 == 0)
+    let by_order = epoch.flags & FLAG_PAY_AS_BID != 0;
+    !by_order && epoch.orders == 0 && epoch.lost_wh.is_zero() && epoch.zones.iter().all(|zone| zone.price.0 == 0)
 }

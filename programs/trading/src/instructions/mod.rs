@@ -22,6 +22,7 @@ pub mod set_continuous;
 pub mod set_mandate;
 pub mod settle_batch;
 pub mod settle_late_batch;
+pub mod settle_pay_as_bid_batch;
 pub mod void_epoch;
 pub mod void_run;
 pub mod withdraw;

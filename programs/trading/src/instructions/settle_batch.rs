@@ -7,11 +7,12 @@ use common::{
     accounts::{Accounts, Rest},
     args::Args,
     batch::Batch,
+    require,
     state::{
-        trading::{Epoch, RunSums, Trader, FLAG_BUY_BACK},
+        trading::{Epoch, RunSums, Trader, FLAG_BUY_BACK, FLAG_PAY_AS_BID},
         Kind,
     },
-    ProgramError, ProgramResult,
+    Error, ProgramError, ProgramResult,
 };
 
 use super::Run;
@@ -24,6 +25,8 @@ const ENTRY: usize = 8;
 
 pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     let run = Run::load(&mut accounts, Kind::Clearing)?;
+    // The same bytes under the same leaf would mean something else there.
+    require!(run.epoch.flags & FLAG_PAY_AS_BID == 0, Error::WrongKind);
     let mut traders = accounts.rest();
     let batch = Batch::parse(args.tail(), ENTRY)?;
     let mut epoch = run.claim(&batch, &traders, Kind::Clearing)?;

@@ -144,7 +144,7 @@ fn sell(trader: &mut Trader, net: i64, sold: Wh, terms: &Terms, sums: &mut RunSu
 }
 
 #[inline(always)]
-fn buy_back(trader: &mut Trader, unsold: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
+pub(super) fn buy_back(trader: &mut Trader, unsold: Wh, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     match mandate_of(trader, terms.epoch) {
         Some(mandate) if mandate.buy_back != 0 => {}
         _ => return Ok(()),

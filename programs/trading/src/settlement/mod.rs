@@ -3,12 +3,13 @@
 //! Here: money and energy arithmetic. Not here: accounts, leaves, who may call (instructions/).
 //!
 //! Bounds: an entry's Wh are below 2³², prices below 2³² (a zone's price and wheeling below 2²³ each, checked when the header is
-//! committed), so every product of them fits 64 bits with room for rounding up. `RunSums` here are those of one batch: at most 64
-//! entries of less than 2⁵⁵ each, so they are added without checks; `add_to_run` adds them to the run's with checks. Balances are
+//! committed), so every product of them fits 64 bits with room for rounding up. `RunSums` here are those of one batch: at most 77
+//! entries or fills of less than 2⁵⁵ each, so they are added without checks; `add_to_run` adds them to the run's with checks. Balances are
 //! changed with checks, in place: the target has nine registers, so copies of them would live on the stack at twice the price.
 
 pub mod initial;
 pub mod late;
+pub mod pay_as_bid;
 pub mod resettlement;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! The settlement arithmetic on a host. Here: what the tests share. `property`: random entries against a reference in i128;
-//! `examples`: worked examples and refusals.
+//! `examples`: worked examples and refusals; `pay_as_bid`: both, for
+//! orders with values of their own.
 
 mod examples;
+mod pay_as_bid;
 mod property;
 
 use common::{
@@ -90,5 +92,23 @@ fn late_terms(on_peak: u32, off_peak: u32) -> late::Terms {
         seq: SEQ,
         tariff_on_peak: PriceUthb(on_peak),
         tariff_off_peak: PriceUthb(off_peak),
+    }
+}
+
+/// xorshift64*: the same entries on every machine.
+struct Generator(u64);
+
+impl Generator {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
     }
 }

@@ -10,26 +10,8 @@ use super::{
         initial::{settle, Terms},
         late::settle_late,
     },
-    late, late_terms, mandate, slot, terms, trader, zones, EPOCH,
+    late, late_terms, mandate, slot, terms, trader, zones, Generator, EPOCH,
 };
-
-/// xorshift64*: the same entries on every machine.
-struct Generator(u64);
-
-impl Generator {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 fn wide(t: &Trader) -> (i128, i128, i128) {
     (t.grid_wh.0 as i128, t.thbc_uthb.0 as i128, t.debt_uthb.0 as i128)
