@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gridtokenx_pipelines.chain import addresses
 from tests.chain.svm import CLEARING, DEPLOYER, EPOCH
 from tests.chain.test_programs_trading_refusals import refused
 from tests.chain.trading_world import (
@@ -34,7 +33,7 @@ def entry(net: int, *fills: tuple[int, int, int]) -> bytes:
 
 
 class Street:
-    """`sun` has 1 000 Wh and a mandate from 2.97; `flat` lacks 1 000, signed three orders, and has a mandate to 3.10."""
+    """`sun` has 1 000 Wh and sells from 2.97; `flat` lacks 1 000, signed three orders, its mandate buys to 3.10."""
 
     def __init__(self) -> None:
         self.world = World()
