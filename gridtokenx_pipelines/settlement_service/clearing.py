@@ -25,7 +25,7 @@ from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
 from gridtokenx_pipelines.market.roots import book_rows, merkle_root, result_rows
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.settlement.ledger import book_initial, book_late
-from gridtokenx_pipelines.settlement_service import feasible, frozen, movements
+from gridtokenx_pipelines.settlement_service import certificates, feasible, frozen, movements
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import clearing as result_inspection
 from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
@@ -189,6 +189,7 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
         fills=result.fills, order_matches=result.matches, zone_results=result.zones, flows=result.flows
     )
     store.write_clearing(connection, row, frames)
+    certificates.lock_and_pass(services, connection, epoch, book.frame, result.matches)
     market_events.announce(connection, epoch, "cleared")
     orders.conclude(connection, epoch, result.fills, book.rejected)
     initial = book_initial(

@@ -23,7 +23,7 @@ from gridtokenx_pipelines.settlement.batches import RunPlan
 from gridtokenx_pipelines.settlement.frames import WALLET_ENTRIES
 from gridtokenx_pipelines.settlement_service.audits import rules_then
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audited, participants
+from gridtokenx_pipelines.store import audited, certificates, participants
 from gridtokenx_pipelines.store.postgres import read_frame
 
 TRADE = {
@@ -74,7 +74,12 @@ def of_wallet(services: Services, wallet: str, first: int, last: int) -> dict[st
             .to_dicts(),
         }
         statement["proof"] = _proof(connection, services, wallet, balance)
-    statement["certificates"] = _certificates(services, wallet)
+        passed = certificates.passed_between(connection, wallet, first, last)
+        statement["certificates_passed"] = [
+            row | {name: row[name].hex() for name in ("certificate_id", "sell_order_id", "buy_order_id")}
+            for row in passed.to_dicts()
+        ]
+        statement["certificates"] = _certificates(services, connection, wallet)
     return statement
 
 
@@ -253,8 +258,8 @@ def _net(held: pl.DataFrame) -> tuple[int, int]:
     return row["grid_wh"], row["thbc_uthb"] - row["debt_uthb"]
 
 
-def _certificates(services: Services, wallet: str) -> list[dict[str, Any]]:
-    """Renewable certificates that the wallet holds on the chain now."""
+def _certificates(services: Services, connection: Connection, wallet: str) -> list[dict[str, Any]]:
+    """Renewable certificates that the wallet holds on the chain now, and what of each it sold on to buyers."""
     program = Program.load("governance")
     layout = program.layout("Certificate")
     filters = [{"dataSize": layout.size}, {"memcmp": {"offset": 0, "bytes": b58(layout.prefix)}}]
@@ -270,4 +275,5 @@ def _certificates(services: Services, wallet: str) -> list[dict[str, Any]]:
                     "expires_at": held["expires_at"],
                 }
             )
-    return found
+    gone = certificates.passed_wh(connection, [bytes.fromhex(each["certificate"]) for each in found])
+    return [each | {"passed_on_wh": gone.get(bytes.fromhex(each["certificate"]), 0)} for each in found]
