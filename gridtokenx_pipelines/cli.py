@@ -21,6 +21,8 @@ DEFAULT_DATA_DIR = Path(".gridtokenx/demo")
 # groups of commands by module and attribute: imported when used, so that `--help` doesn't wait for polars and solders
 LAZY_GROUPS = {
     "audit": ("gridtokenx_pipelines.audit_cli.commands", "audit"),
+    "backup": ("gridtokenx_pipelines.backup_cli.commands", "backup"),
+    "restore": ("gridtokenx_pipelines.backup_cli.commands", "restore"),
     "grid": ("gridtokenx_pipelines.grid_cli.commands", "grid"),
     "statement": ("gridtokenx_pipelines.audit_cli.statement", "statement"),
     "chain": ("gridtokenx_pipelines.chain_cli.commands", "chain"),

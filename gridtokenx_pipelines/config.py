@@ -67,6 +67,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     alert_email_to: tuple[str, ...] = ()
     alert_email_from: str = ""
     smtp_url: str = ""
+    backup_dir: Path | None = None
+    backup_database_url: str = ""
+    backup_recipient: str = ""
+    backup_keep_days: int = 90
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -98,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             highest_bid=_number(env, "GRIDTOKENX_PRIORITY_FEE_MAX", 1_000_000, (0, 1_000_000_000)),
             stuck_after_seconds=_number(env, "GRIDTOKENX_STUCK_AFTER_SECONDS", 900, (10, 86_400)),
             **_alerts(env),
+            **_backups(env),
         )
 
     def __repr__(self) -> str:
@@ -130,6 +135,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "GRIDTOKENX_ALERT_EMAIL_TO": ",".join(self.alert_email_to),
             "GRIDTOKENX_ALERT_EMAIL_FROM": self.alert_email_from,
             "GRIDTOKENX_SMTP_URL": self.smtp_url,
+            "GRIDTOKENX_BACKUP_DIR": str(self.backup_dir or ""),
+            "GRIDTOKENX_BACKUP_DATABASE_URL": self.backup_database_url,
+            "GRIDTOKENX_BACKUP_RECIPIENT": self.backup_recipient,
+            "GRIDTOKENX_BACKUP_KEEP_DAYS": str(self.backup_keep_days),
         }
 
 
@@ -186,6 +195,24 @@ def _alerts(env: Mapping[str, str]) -> dict[str, Any]:
         "alert_email_to": receivers,
         "alert_email_from": env.get("GRIDTOKENX_ALERT_EMAIL_FROM") or "gridtokenx@localhost",
         "smtp_url": server[0] if server else "",
+    }
+
+
+def _backups(env: Mapping[str, str]) -> dict[str, Any]:
+    """Where backups go: nowhere by default; keys without somebody to seal them to are refused."""
+    if not env.get("GRIDTOKENX_BACKUP_DIR"):
+        return {}
+    if not env.get("GRIDTOKENX_BACKUP_RECIPIENT"):
+        raise ConfigError(
+            "GRIDTOKENX_BACKUP_RECIPIENT", "", "a public key where GRIDTOKENX_BACKUP_DIR is set",
+            "make a pair with gridtokenx backup key",
+        )  # fmt: skip
+    name = "GRIDTOKENX_BACKUP_DATABASE_URL"
+    return {
+        "backup_dir": _absolute(env, "GRIDTOKENX_BACKUP_DIR", Path.cwd()),
+        "backup_recipient": env["GRIDTOKENX_BACKUP_RECIPIENT"],
+        "backup_database_url": _url(env, name, ("postgresql://", "postgresql+psycopg2://")) if env.get(name) else "",
+        "backup_keep_days": _number(env, "GRIDTOKENX_BACKUP_KEEP_DAYS", 90, (1, 3650)),
     }
 
 

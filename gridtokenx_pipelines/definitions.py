@@ -16,7 +16,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from gridtokenx_pipelines import jobs, operations, schedules, sensors  # noqa: E402 - after the filter, on purpose
+from gridtokenx_pipelines import backup_operations, jobs, operations, schedules, sensors  # noqa: E402 - after the filter, on purpose
 from gridtokenx_pipelines.assets import audit, daily, grid, resettlement, settlement  # noqa: E402
 from gridtokenx_pipelines.checks import daily as daily_checks  # noqa: E402
 from gridtokenx_pipelines.checks import quality as quality_checks  # noqa: E402
@@ -39,12 +39,14 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             jobs.watch_quality,
             jobs.publish_day,
             *operations.JOBS,
+            *backup_operations.JOBS,
         ],
         schedules=[
             schedules.catch_up_schedule,
             schedules.quality_schedule,
             schedules.daily_schedule,
             *operations.SCHEDULES,
+            *backup_operations.SCHEDULES,
         ],
         sensors=[sensors.completion_sensor, sensors.correction_sensor, *operations.SENSORS],
         resources={"settlement": Settlement(), **overrides},

@@ -31,6 +31,7 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
             ),
             ("Connections by state", [("gridtokenx_database_connections", "{{state}}")], "short", TIME),
             ("Database", [("gridtokenx_database_bytes", "size")], "bytes", TIME),
+            ("Age of the newest backup", [("time() - gridtokenx_backup_timestamp_seconds", "{{part}}")], "s", STAT),
             ("Slots behind", [("gridtokenx_chain_slots_behind", "slots")], "short", TIME),
             ("Dagster runs of the last day", [("gridtokenx_dagster_runs", "{{job}} {{status}}")], "short", TABLE),
             ("Since the last batch", [("stream_seconds_since_batch", "{{flow}} {{instance}}")], "s", TIME),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
+from gridtokenx_pipelines.backups import catalogue
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.store.monitoring import read_numbers
 from gridtokenx_pipelines.store.proof import ledger_laws
@@ -55,6 +57,19 @@ def chain_numbers(client: ChainClient) -> Iterable[Metric]:
         value=max(0, slots["processed"] - slots["confirmed"]),
     )
     yield GaugeMetricFamily("gridtokenx_chain_block_height", "Block height.", value=client.block_height())
+
+
+def backup_numbers(root: Path) -> Iterable[Metric]:
+    """When the newest backup of each part was begun, and what all of them take."""
+    found = catalogue.records(root)
+    at = GaugeMetricFamily("gridtokenx_backup_timestamp_seconds", "Newest whole backup.", labels=["part"])
+    size = GaugeMetricFamily("gridtokenx_backup_bytes", "Bytes of all backups.", labels=["part"])
+    for part in sorted({record.part for record in found}):
+        mine = [record for record in found if record.part == part]
+        at.add_metric([part], mine[-1].at.timestamp())
+        size.add_metric([part], sum(record.bytes for record in mine))
+    yield at
+    yield size
 
 
 class Gathered(Collector):

@@ -13,7 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.config import Settings
-from gridtokenx_pipelines.exporter.gather import Gathered, chain_numbers, database_numbers, law_numbers
+from gridtokenx_pipelines.exporter.gather import (
+    Gathered,
+    Part,
+    backup_numbers,
+    chain_numbers,
+    database_numbers,
+    law_numbers,
+)
 from gridtokenx_pipelines.observability.server import Endpoint
 from gridtokenx_pipelines.store.postgres import engine as make_engine
 
@@ -27,17 +34,18 @@ def serve(settings: Settings, *, host: str, port: int, seconds: float) -> None:
         signal.signal(number, lambda *_: ended.set())
     engine = make_engine(settings.database_url, pool_size=1)
     client = ChainClient(settings.solana_rpc_url, timeout_seconds=CHAIN_TIMEOUT_SECONDS)
-    gathered = Gathered(
-        {
-            "database": lambda: database_numbers(engine),
-            "laws": lambda: law_numbers(engine),
-            "chain": lambda: chain_numbers(client),
-        },
-        seconds,
-    )
+    parts: dict[str, Part] = {
+        "database": lambda: database_numbers(engine),
+        "laws": lambda: law_numbers(engine),
+        "chain": lambda: chain_numbers(client),
+    }
+    if settings.backup_dir is not None:
+        root = settings.backup_dir
+        parts["backups"] = lambda: backup_numbers(root)
+    gathered = Gathered(parts, seconds)
     registry = CollectorRegistry()
     registry.register(gathered)
-    checks = {name: lambda name=name: gathered.problems.get(name) for name in ("database", "laws", "chain")}
+    checks = {name: lambda name=name: gathered.problems.get(name) for name in parts}
     try:
         endpoint = Endpoint(registry, checks, port, host)
         try:

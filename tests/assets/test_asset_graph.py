@@ -186,6 +186,9 @@ def test_jobs_schedules_and_sensors_are_as_decided() -> None:
         "quality_schedule": "7,22,37,52 * * * *",
         "daily_schedule": "0 1 * * *",
         "retention_schedule": "40 1 * * *",
+        "daily_backup_schedule": "0 2 * * *",
+        "hourly_backup_schedule": "0 0,1,3-23 * * *",
+        "restore_rehearsal_schedule": "30 3 * * 0",
     }
     sensors = {sensor.name: sensor.minimum_interval_seconds for sensor in definitions.sensors or ()}
     assert sensors == {

@@ -1,4 +1,4 @@
-"""The disaster drill on real Postgres: point-in-time recovery, and a replica promoted while an epoch settles.
+"""The disaster drill on real Postgres: point-in-time recovery, the jobs' backups, a replica promoted in mid-epoch.
 
 Belongs here: servers with WAL archiving, their loss, their recovery, the clock. Does not belong here: bringing database
 and chain together afterwards, which is `gridtokenx settle reconcile`. Prints recovery point and recovery time beside
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import psycopg2
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from gridtokenx_pipelines.backups import postgres as backups
+from gridtokenx_pipelines.backups.catalogue import BASE, INCREMENT
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.settlement_service import clearing, instructions, reconcile
@@ -167,6 +169,43 @@ def point_in_time(folder: Path) -> list[str]:
     return report("point-in-time", (lost - held).total_seconds(), back, whole, int(seeded), found, wrong)
 
 
+def hourly_backups(folder: Path) -> list[str]:
+    """Two epochs, a base, two more, an increment, two more, the disk is lost; the chain has what the backups lack."""
+    primary, root = Server(own(folder / "primary")), folder / "backups"
+    primary.create(own(folder / "archive"))
+    primary.configure(summarize_wal="on")
+    primary.start()
+    migrate(primary.url)
+    with LocalnetProcess(folder / "localnet", slot_ms=20) as localnet:
+        with ChainClient(localnet.url) as client:
+            bring_up(client)
+        epochs = list(range(FIRST, FIRST + EPOCHS))
+        with open_services(settings(folder / "data", primary.url, localnet.url)) as services:
+            seed(services.engine, EPOCHS)
+            settle(services, epochs[:2])
+            backups.back_up(root, primary.url, datetime.now(UTC), BASE)
+            settle(services, epochs[2:4])
+            held = backups.back_up(root, primary.url, datetime.now(UTC) + timedelta(hours=1), INCREMENT)
+            settle(services, epochs[4:])
+            expected = end_of(services, epochs)
+        primary.stop("immediate")
+        started = time.monotonic()
+        restored = Server(own(folder / "restored"))
+        backups.restore(root, None, restored.folder)
+        restored.configure(archive_mode="off")
+        restored.start()
+        restored.wait_writable()
+        back = time.monotonic() - started
+        with open_services(settings(folder / "data2", restored.url, localnet.url)) as services:
+            settled = restored.sql("SELECT count(*) FROM market_epochs WHERE status = 'settled'")
+            found = reconcile.reconcile(services)
+            wrong = differences(expected, end_of(services, epochs))
+        whole = time.monotonic() - started
+        restored.stop("fast")
+    print(f"  base and increment: {held.bytes:,} bytes in the increment")
+    return report("base and increment", 0.0, back, whole, int(settled), found, wrong)
+
+
 def promoted_replica(folder: Path) -> list[str]:
     """A streaming replica takes over while an epoch is booked and not settled."""
     archive, primary = own(folder / "archive"), Server(own(folder / "primary"))
@@ -219,11 +258,11 @@ def report(  # noqa: PLR0917 - a line of the table
 
 
 def main() -> int:
-    """Both drills."""
+    """All drills."""
     with tempfile.TemporaryDirectory(prefix="drill-") as name:
         os.chmod(name, 0o755)  # noqa: S103 - Postgres' own user must get to its folders inside
         bad: list[str] = []
-        for number, drill in enumerate((point_in_time, promoted_replica)):
+        for number, drill in enumerate((point_in_time, hourly_backups, promoted_replica)):
             folder = Path(name) / str(number)
             folder.mkdir()
             bad += drill(folder)

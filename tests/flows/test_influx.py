@@ -82,7 +82,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def server(program: str, tmp_path: Path) -> Iterator[Server]:
     """Set up with the organisation and the raw bucket, running."""
-    made = Server(program, tmp_path)
+    yield from set_up(Server(program, tmp_path))
+
+
+def set_up(made: Server) -> Iterator[Server]:
     made.start()
     from influxdb_client import InfluxDBClient  # noqa: PLC0415
     from influxdb_client.domain.onboarding_request import OnboardingRequest  # noqa: PLC0415

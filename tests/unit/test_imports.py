@@ -42,11 +42,13 @@ ALLOWED = {
     "grid_cli": UNITS | DOMAIN | ADAPTERS | {"grid", "config", "market_cli", "settlement_service"},
     "readings_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack"},
     "quality": UNITS,
-    "exporter": UNITS | {"store", "chain", "config", "observability"},
+    "exporter": UNITS | {"store", "chain", "config", "observability", "backups"},
     "settlement_service": UNITS | DOMAIN | ADAPTERS | {"grid", "config", "quality", "audit", "report"},
     "audit_cli": UNITS | DOMAIN | ADAPTERS | {"config", "stack", "audit", "settlement_service"},
     "settle_cli": UNITS | DOMAIN | ADAPTERS | {"config", "settlement_service"},
     "alerts": UNITS | {"config"},
+    "backups": {"config"},
+    "backup_cli": {"config", "backups"},
     "partitions": UNITS,
     "resources": UNITS | {"config", "settlement_service"},
     "dagster_storage": UNITS | {"dagster_event_log"},
@@ -63,8 +65,11 @@ DAGSTER = UNITS | {
     "settlement_service",
     "quality",
 }
-ALLOWED |= dict.fromkeys(("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER | {"operations"})
+ALLOWED |= dict.fromkeys(
+    ("assets", "checks", "jobs", "schedules", "sensors", "definitions"), DAGSTER | {"operations", "backup_operations"}
+)
 ALLOWED["operations"] = DAGSTER | {"alerts", "config"}
+ALLOWED["backup_operations"] = {"resources", "backups"}
 ALLOWED["instance"] = {"partitions", "config", "definitions"}
 
 # outside libraries that only some rooms may touch
@@ -80,6 +85,7 @@ KEPT_TO = {
         "definitions",
         "instance",
         "operations",
+        "backup_operations",
     }
     | {"dagster_storage", "dagster_event_log", "demo", "cli"},
     "dagster_postgres": {"dagster_storage", "dagster_event_log"},

@@ -132,3 +132,13 @@ def test_the_entry_point_turns_secret_files_into_the_environment(tmp_path: Path)
     )
     assert lost.returncode == 78
     assert "must be a readable file" in lost.stderr
+
+
+def test_the_database_is_ready_for_increments_and_its_backup_role_reads_no_table() -> None:
+    postgres = SERVICES["postgres"]
+    assert postgres["command"] == ["postgres", "-c", "summarize_wal=on"]
+    script = (ROOT / "deploy/postgres/backup-role.sh").read_text()
+    assert "CREATE ROLE backup LOGIN REPLICATION PASSWORD" in script
+    assert "GRANT" not in script
+    assert "host replication backup all scram-sha-256" in script
+    assert "./deploy/postgres/backup-role.sh:/docker-entrypoint-initdb.d/backup-role.sh:ro" in postgres["volumes"]

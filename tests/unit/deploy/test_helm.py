@@ -27,6 +27,7 @@ WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 def rendered() -> list[dict[str, Any]]:
     # a helm built from source takes itself for an old one
     command = [str(HELM), "template", "grid", str(CHART), "--kube-version", "1.30.0"]
+    command += ["--set", "backups.recipient=a-public-key"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
@@ -106,6 +107,22 @@ def test_mounted_volumes_exist_and_services_reach_a_port() -> None:
     for document in rendered():
         if document["kind"] == "Service":
             assert document["spec"]["ports"][0]["targetPort"] in ports[document["metadata"]["name"]]
+
+
+def test_runs_reach_the_backups_where_there_are_any_and_both_volumes_outlive_an_uninstall() -> None:
+    claims = {
+        each["metadata"]["name"]: each["metadata"] for each in rendered() if each["kind"] == "PersistentVolumeClaim"
+    }
+    assert set(claims) == {"grid-data", "grid-backups"}
+    assert all(each["annotations"] == {"helm.sh/resource-policy": "keep"} for each in claims.values())
+    (config,) = [each for each in rendered() if each["kind"] == "ConfigMap"]
+    run = yaml.safe_load(config["data"]["dagster.yaml"])["run_launcher"]["config"]["run_k8s_config"]
+    assert {"name": "backups", "mountPath": "/backups"} in run["container_config"]["volume_mounts"]
+    without = subprocess.run(
+        [str(HELM), "template", "grid", str(CHART), "--kube-version", "1.30.0"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "backup" not in without.stdout
 
 
 def test_dagster_takes_the_instance_it_is_given() -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gridtokenx_pipelines.exporter.gather import Gathered, database_numbers, law_numbers
+from gridtokenx_pipelines.exporter.gather import Gathered, backup_numbers, database_numbers, law_numbers
 from gridtokenx_pipelines.observability.metrics import GAUGES, FlowMetrics
 from gridtokenx_pipelines.observability.server import Endpoint
 from gridtokenx_pipelines.store.monitoring import DAGSTER_NUMBERS, NUMBERS
@@ -57,7 +57,8 @@ def served(url: str) -> set[str]:
     """Names that the exporter and a flow serve for this database."""
     made = engine(url)
     registry = CollectorRegistry()
-    registry.register(Gathered({"database": lambda: database_numbers(made), "laws": lambda: law_numbers(made)}, 0))
+    parts = {"database": lambda: database_numbers(made), "laws": lambda: law_numbers(made)}
+    registry.register(Gathered({**parts, "backups": lambda: backup_numbers(Path("/nowhere"))}, 0))
     flow = FlowMetrics("telemetry")
     for name in GAUGES:
         flow.set(name, 0)

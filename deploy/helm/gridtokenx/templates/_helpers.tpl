@@ -31,16 +31,28 @@ capabilities: {drop: [ALL]}
 - {name: AUTHORITY_WALLET_PATH, value: /keys/authority.json}
 - {name: DAGSTER_HOME, value: /opt/dagster}
 - {name: TMPDIR, value: /tmp}
+{{- if .Values.backups.recipient }}
+- {name: GRIDTOKENX_BACKUP_DIR, value: /backups}
+- {name: GRIDTOKENX_BACKUP_RECIPIENT, value: {{ .Values.backups.recipient | quote }}}
+- {name: GRIDTOKENX_BACKUP_KEEP_DAYS, value: {{ .Values.backups.keepDays | quote }}}
+- {name: GRIDTOKENX_BACKUP_DATABASE_URL_FILE, value: /run/secrets/connections/backup_database_url}
+{{- end }}
 {{- end }}
 {{- define "gridtokenx.mounts" -}}
 - {name: connections, mountPath: /run/secrets/connections, readOnly: true}
 - {name: data, mountPath: /data}
+{{- if .Values.backups.recipient }}
+- {name: backups, mountPath: /backups}
+{{- end }}
 - {name: dagster, mountPath: /opt/dagster}
 - {name: tmp, mountPath: /tmp}
 {{- end }}
 {{- define "gridtokenx.volumes" -}}
 - {name: connections, secret: {secretName: {{ .Values.secrets.connections }}, defaultMode: 0440}}
 - {name: data, persistentVolumeClaim: {claimName: {{ .Release.Name }}-data}}
+{{- if .Values.backups.recipient }}
+- {name: backups, persistentVolumeClaim: {claimName: {{ .Release.Name }}-backups}}
+{{- end }}
 - {name: dagster, configMap: {name: {{ .Release.Name }}-dagster}}
 - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
 {{- end }}

@@ -1,0 +1,1 @@
+"""The commands `gridtokenx backup` and `gridtokenx restore`, thin doors to backups/."""
