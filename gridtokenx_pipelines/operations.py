@@ -8,15 +8,16 @@ settling (jobs.py, sensors.py), what is stuck (settlement_service/stuck.py), how
 import json
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from gridtokenx_pipelines.alerts.channels import Alert, deliver
-from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.epochs import epoch_of_key, key_of
 from gridtokenx_pipelines.jobs import MARKET_TAGS
 from gridtokenx_pipelines.resources import Settlement
 from gridtokenx_pipelines.sensors import market_is_busy
-from gridtokenx_pipelines.settlement_service import finality, movements, progress, retention, stuck
+from gridtokenx_pipelines.settlement_service import finality, island, movements, progress, retention, stuck
 
 FOLLOW_SECONDS, WATCH_SECONDS = 30, 60
 # a stuck settlement is tried again by itself this often; an operator may at any time
@@ -46,6 +47,46 @@ def resume_settlement(context: dg.OpExecutionContext, settlement: Settlement) ->
 def resume_stuck_settlement() -> None:
     """One step; safe at any time, by anyone, as often as wanted."""
     resume_settlement()
+
+
+class Declaration(dg.Config):
+    """What the launchpad asks for. `epoch`: its key (2026-06-15T05:00Z); empty: the first that has not cleared."""
+
+    upstream: str
+    epoch: str = ""
+    who: str = "operator"
+    why: str = ""
+
+
+@dg.op(pool="market")
+def declare_upstream(context: dg.OpExecutionContext, config: Declaration, settlement: Settlement) -> None:
+    """Record it for the epochs to come, or refuse it with the bound."""
+    services = settlement.services
+    try:
+        epoch = epoch_of_key(config.epoch) if config.epoch else None
+        said = island.declare(
+            services.engine,
+            services.grid,
+            config.upstream,
+            epoch=epoch,
+            who=config.who,
+            why=config.why,
+            at=datetime.now(UTC),
+        )
+    except ValueError as error:
+        # the operator's input is wrong: trying again changes nothing
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    context.add_output_metadata({"declared": said.words(), "new": said.new})
+
+
+@dg.job(
+    tags=MARKET_TAGS,
+    description="The operator's button for an outage: the upstream grid is lost, or returned, from an epoch on.",
+    **ONE_PROCESS,
+)
+def declare_island() -> None:
+    """One step; epochs that have cleared stay as they are."""
+    declare_upstream()
 
 
 @dg.op
@@ -177,6 +218,6 @@ def _tell(context: dg.SensorEvaluationContext, settlement: Settlement, alerts: S
             context.log.warning(f"alert not delivered by {wrong}")
 
 
-JOBS = (resume_stuck_settlement, keep_house)
+JOBS = (resume_stuck_settlement, declare_island, keep_house)
 SCHEDULES = (retention_schedule,)
 SENSORS = (chain_sensor, stuck_settlement_sensor, failure_sensor)

@@ -28,6 +28,7 @@ MOST_PASSES = 8
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """All inputs of a range. `market` by epoch: the rules, network and mechanism in force then; `covers` (COVER) a
     first guess; `history` each zone's priced epochs before the range, `resumed` from where the breaker forgets them;
+    `islands` epochs without the upstream grid, where nobody buys back;
     `shifts` and `starts` as entries.Inputs; `rules_before` those of the epoch before the first, whose refunds a
     resettlement of the first may pay."""
 
@@ -49,6 +50,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     processes: int | None = None
     resumed: tuple[int, ...] = ()
     rules_before: Mapping[int, Rules] = {}
+    islands: frozenset[int] = frozenset()
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +206,9 @@ def _ledger(given: Given, cleared: Mapping[int, Cleared]) -> Ledger:
         for epoch, result in results.items()
     }
     nets = given.net_energy.filter((pl.col("revision") == 0) & ~pl.col("missing")).select("epoch", "wallet").unique()
-    buy_back = books.mandates_in_force(given.mandates, nets).select("epoch", "wallet", "buy_back")
+    buy_back = books.mandates_in_force(given.mandates, nets).select(
+        "epoch", "wallet", pl.col("buy_back") & ~pl.col("epoch").is_in(list(given.islands))
+    )
     return entries.rebuild(
         given.runs,
         entries.Inputs(

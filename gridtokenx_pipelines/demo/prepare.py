@@ -31,6 +31,7 @@ from gridtokenx_pipelines.chain.signer import KeypairSigner, write_keypair_file
 from gridtokenx_pipelines.chain.state import read_mandates
 from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.epochs import start_us
+from gridtokenx_pipelines.grid.case import load as load_case
 from gridtokenx_pipelines.grid.case import save as save_case
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.simulation import neighbourhood as homes
@@ -42,7 +43,8 @@ from gridtokenx_pipelines.simulation.neighbourhood import (
     Neighbourhood,
 )
 from gridtokenx_pipelines.simulation.network_case import case_of_neighbourhood
-from gridtokenx_pipelines.store import deposits, participants
+from gridtokenx_pipelines.simulation.transformer import TRANSFORMER_ID, transformer_documents, transformer_key
+from gridtokenx_pipelines.store import deposits, participants, transformer
 
 FUNDING_REFERENCE = "demo/market-funding"
 
@@ -158,6 +160,20 @@ def save_participants(engine: Engine, client: ChainClient, neighbourhood: Neighb
                 amount_uthb=amount_uthb,
                 epoch=start_epoch,
             )
+
+
+def save_transformer(engine: Engine, neighbourhood: Neighbourhood) -> None:
+    """The transformer's own meter, admitted with its key."""
+    with engine.begin() as connection:
+        transformer.register(connection, TRANSFORMER_ID, bytes(transformer_key(neighbourhood).verify_key))
+
+
+def transformer_readings(
+    settings: Settings, neighbourhood: Neighbourhood, start_epoch: int, epochs: int
+) -> tuple[transformer.Document, ...]:
+    """Its signed registers at the start of each epoch of the run and at its end."""
+    documents = transformer_documents(neighbourhood, load_case(settings.grid_path), start_epoch, epochs)
+    return tuple(transformer.Document(value=value, signature=signature) for value, signature in documents)
 
 
 def _users(neighbourhood: Neighbourhood) -> pl.DataFrame:

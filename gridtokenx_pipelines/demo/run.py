@@ -52,6 +52,7 @@ from gridtokenx_pipelines.simulation.grids import UnknownGridError
 from gridtokenx_pipelines.simulation.neighbourhood import Neighbourhood, build_neighbourhood
 from gridtokenx_pipelines.simulation.zones import ZonesError
 from gridtokenx_pipelines.stack import Stack
+from gridtokenx_pipelines.store import transformer
 from gridtokenx_pipelines.store.postgres import migrate
 
 EPOCHS_AT_ONCE = 16
@@ -109,6 +110,7 @@ class _Demo:
     def __init__(self, options: DemoOptions, stack: Stack, console: Console) -> None:
         self.options, self.stack, self.console = options, stack, console
         self.times = Times()
+        self.transformer: tuple[transformer.Document, ...] = ()
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -129,6 +131,10 @@ class _Demo:
                 rules = Rules(network_id=settings.network_id)
                 prepare.register_on_chain(services.client, neighbourhood, rules, options.start_epoch)
                 prepare.save_participants(services.engine, services.client, neighbourhood, options.start_epoch)
+                prepare.save_transformer(services.engine, neighbourhood)
+                self.transformer = prepare.transformer_readings(
+                    settings, neighbourhood, options.start_epoch, options.epochs
+                )
             player = self._open_day(settings, services.engine, neighbourhood)
             with open_instance(settings) as instance:
                 fail_abandoned_runs(instance)  # the folder's lock makes this demo the instance's only owner
@@ -201,6 +207,9 @@ class _Demo:
                 ahead = player.play(EPOCHS_AT_ONCE)
             # a chunk's last epoch closes with the ticks that follow it, which the chunk ahead has brought by now
             complete = played
+            with services.engine.begin() as connection:
+                until = complete - options.start_epoch + 2  # both ends of the chunk's last epoch
+                transformer.take(connection, self.transformer[:until], services.rules.network_id)
             with self.times.stage("wait for flows"):
                 wait_complete(services.engine, complete, self.stack.check)
             with self.times.stage("settle"):

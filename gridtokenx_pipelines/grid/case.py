@@ -78,6 +78,13 @@ class GridCase:
         return PreparedNetwork.from_matrices(self.matrices, self.meter_bus.tolist())
 
     @cached_property
+    def island(self) -> tuple[GridCase, str]:
+        """This network without upstream, and the meter whose storage forms it: `grid.island.island_case`, once."""
+        from gridtokenx_pipelines.grid.island import island_case  # noqa: PLC0415 - the island is made of cases
+
+        return island_case(self)
+
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything in the case: what limits were computed on."""
         digest = sha256()

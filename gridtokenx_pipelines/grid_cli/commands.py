@@ -27,7 +27,7 @@ READABLE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})  # the same alone and under `gridtokenx`
 def grid() -> None:
-    """Limits, map, report and hosting capacity of the network; rehearse an outage."""
+    """Limits, map, report and hosting capacity of the network; rehearse an outage, declare an island."""
 
 
 @grid.command()
@@ -102,6 +102,66 @@ def outage(first: str, end: str, data_dir: Path, database_url: str | None, as_js
     from gridtokenx_pipelines.grid_cli.outage import show  # noqa: PLC0415
 
     sys.exit(show(data_dir, database_url, (first, end), as_json=as_json))
+
+
+@grid.group()
+def island() -> None:
+    """Island mode of the running market: declare that the upstream grid is lost or back, see it, plan it."""
+
+
+WHO = click.option("--who", default="operator", show_default=True, help="Who declares it, for the audit log.")
+WHY = click.option("--why", default="", help="The reason, for the audit log.")
+FROM = click.option("--from", "epoch", help="First epoch it acts on. Default: the first that has not cleared.")
+
+
+@island.command()
+@FROM
+@WHO
+@WHY
+@DATA_DIR
+@DATABASE
+def lost(epoch: str | None, who: str, why: str, data_dir: Path, database_url: str | None) -> None:
+    """The upstream grid is lost: from this epoch on the market clears within the island."""
+    from gridtokenx_pipelines.grid_cli.island import say  # noqa: PLC0415
+
+    sys.exit(say(data_dir, database_url, "lost", epoch, who=who, why=why))
+
+
+@island.command()
+@FROM
+@WHO
+@WHY
+@DATA_DIR
+@DATABASE
+def returned(epoch: str | None, who: str, why: str, data_dir: Path, database_url: str | None) -> None:
+    """The upstream grid is back: from this epoch on the usual rules hold again."""
+    from gridtokenx_pipelines.grid_cli.island import say  # noqa: PLC0415
+
+    sys.exit(say(data_dir, database_url, "returned", epoch, who=who, why=why))
+
+
+@island.command("show")
+@DATA_DIR
+@DATABASE
+@JSON
+def show_islands(data_dir: Path, database_url: str | None, as_json: bool) -> None:
+    """All declarations, and whether the next epoch runs as an island."""
+    from gridtokenx_pipelines.grid_cli.island import show  # noqa: PLC0415
+
+    sys.exit(show(data_dir, database_url, as_json=as_json))
+
+
+@island.command()
+@DATA_DIR
+@DATABASE
+@EPOCH
+@JSON
+@click.option("--stored", default=50, show_default=True, type=click.IntRange(0, 100), help="% in each storage now.")
+def plan(data_dir: Path, database_url: str | None, epoch: str | None, as_json: bool, stored: int) -> None:
+    """Set-points of the next epoch as an island, from the last metered (or --epoch): storage, shed, curtailed."""
+    from gridtokenx_pipelines.grid_cli.island import plan as made  # noqa: PLC0415
+
+    sys.exit(made(data_dir, database_url, epoch, stored, as_json=as_json))
 
 
 @grid.command()

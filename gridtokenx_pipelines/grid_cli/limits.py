@@ -18,9 +18,11 @@ from rich.table import Table
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.grid_cli.folder import GridFolder, words_of_span
 from gridtokenx_pipelines.market.rules import Network
+from gridtokenx_pipelines.settlement_service.island import source_at
 from gridtokenx_pipelines.store import audit
 from gridtokenx_pipelines.store import grid as store
 from gridtokenx_pipelines.store.epochs import statuses
+from gridtokenx_pipelines.store.island import is_island
 from gridtokenx_pipelines.units import kwh
 
 MOST_ROWS = 200
@@ -72,7 +74,10 @@ def override(data_dir: Path, database_url: str | None, epoch: str) -> int:
         if statuses(connection, number, number).get(number) in CLEARED:
             click.echo(f"grid: epoch {key_of(number)} has cleared, its limits stay; name one that has not", err=True)
             return 1
-        store.save(connection, _given_state(number, folder.case.fingerprint), _given(number, folder.market.network))
+        source = source_at("operator", islanded=is_island(connection, number))
+        store.save(
+            connection, _given_state(number, folder.case.fingerprint, source), _given(number, folder.market.network)
+        )
         detail: dict[str, object] = {"epoch": number, "source": "operator"}
         audit.append(connection, at=datetime.now(UTC), who="operator", what="grid_limits_given", detail=detail)
         connection.commit()
@@ -80,11 +85,11 @@ def override(data_dir: Path, database_url: str | None, epoch: str) -> int:
     return 0
 
 
-def _given_state(epoch: int, fingerprint: str) -> store.GridState:
+def _given_state(epoch: int, fingerprint: str, source: str) -> store.GridState:
     return store.GridState(
         epoch=epoch,
         state_epoch=epoch - 1,
-        source="operator",
+        source=source,
         case_fingerprint=fingerprint,
         converged=True,
         lowest_pu=None,

@@ -30,6 +30,7 @@ from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import clearing as result_inspection
 from gridtokenx_pipelines.settlement_service.inspections import order_book as book_inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
+from gridtokenx_pipelines.settlement_service.island import case_at, without_buy_back
 from gridtokenx_pipelines.settlement_service.network import network_of
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.reports_of_clearing import report_of_book, report_of_result
@@ -37,6 +38,7 @@ from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audit, energy, ledger, market_events, orders, participants
 from gridtokenx_pipelines.store import clearing as store
 from gridtokenx_pipelines.store import grid as grid_store
+from gridtokenx_pipelines.store import island as island_store
 from gridtokenx_pipelines.store.epochs import first_epoch, statuses
 from gridtokenx_pipelines.store.movements import is_continuous
 
@@ -92,6 +94,7 @@ class _Inputs(NamedTuple):
     rows: pl.DataFrame
     state: ledger.State
     network: Network
+    islanded: bool
 
 
 def _clear(services: Services, connection: Connection, epoch: int, outcome: Outcome) -> bool:
@@ -107,12 +110,13 @@ def _clear(services: Services, connection: Connection, epoch: int, outcome: Outc
             "run settle_epoch for the range from the first unsettled epoch"
         )
     network = network_of(services, connection, epoch)
-    inputs = _Inputs(services, connection, epoch, energy.on_time(connection, epoch), state, network)
+    islanded = island_store.is_island(connection, epoch)
+    inputs = _Inputs(services, connection, epoch, energy.on_time(connection, epoch), state, network, islanded)
     return _clear_fresh(inputs, outcome)
 
 
 def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
-    services, connection, epoch, rows, state, network = inputs
+    services, connection, epoch, rows, state, network, islanded = inputs
     network_id, mechanism = services.rules.network_id, services.mechanism
     cover = movements.cover(connection, state.balances, epoch)
     placed, mandates = orders.orders_of(connection, epoch), participants.mandates_as_of(connection, epoch)
@@ -151,7 +155,8 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
         for zone in services.network.zones
     }
     market = feasible.Market(rules=services.rules.at(epoch), mechanism=mechanism, history=history)
-    found = feasible.clear_feasibly(services.grid, built.frame, rows, network, market)
+    case = case_at(services.grid, islanded=islanded)
+    found = feasible.clear_feasibly(case, built.frame, rows, network, market)
     result, network = found.result, found.network
     frozen.freeze_result(services.parquet, epoch, result)
     outcome.result_verdicts.extend(
@@ -184,7 +189,7 @@ def _clear_fresh(inputs: _Inputs, outcome: Outcome) -> bool:
 
 
 def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingResult) -> None:
-    services, connection, epoch, rows, state, _ = inputs
+    services, connection, epoch, rows, state, _, islanded = inputs
     frames = store.ClearingFrames(
         fills=result.fills, order_matches=result.matches, zone_results=result.zones, flows=result.flows
     )
@@ -197,7 +202,7 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
         epoch=epoch,
         net_energy=rows,
         traded=result.traded,
-        buy_back=participants.buy_back_as_of(connection, epoch),
+        buy_back=without_buy_back(participants.buy_back_as_of(connection, epoch), islanded=islanded),
         balances=state.balances,
         accounts=state.accounts,
         rules=services.rules.at(epoch),
@@ -231,6 +236,7 @@ def _commit(inputs: _Inputs, row: store.EpochRow, book: Book, result: ClearingRe
             "status": row.status,
             "seq": state.seq,
             "halt_reasons": list(result.halt_reasons),
+            **({"island": True} if islanded else {}),
             **{name: (root or b"").hex() for name, root in roots.items()},
         },
     )
@@ -272,7 +278,8 @@ def _judge_again(services: Services, connection: Connection, epoch: int, outcome
     outcome.result_verdicts.extend(
         result_inspection.inspect(built.frame, result, epoch=epoch, rules=services.rules.at(epoch), network=network)
     )
-    broken = feasible.broken_by(services.grid, result, rows)
+    case = case_at(services.grid, islanded=island_store.is_island(connection, epoch))
+    broken = feasible.broken_by(case, result, rows)
     checked = services.grid is not None
     outcome.result_verdicts.append(result_inspection.feasible(epoch, broken, (), checked=checked))
     outcome.books.append(report_of_book(epoch, built, row.book_root, changed=False))

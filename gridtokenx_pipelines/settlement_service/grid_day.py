@@ -24,6 +24,7 @@ from gridtokenx_pipelines.settlement_service.grid_report import GridReport, grid
 from gridtokenx_pipelines.settlement_service.inspections.net_energy import latest
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.store import island as island_store
 from gridtokenx_pipelines.store.epochs import net_energy_between
 from gridtokenx_pipelines.store.postgres import read_frame
 from gridtokenx_pipelines.units import kwh, thb
@@ -58,7 +59,8 @@ def report_between(connection: Connection, case: GridCase, network: Network, fir
         span,
         PRICES,
     )
-    return grid_report(case, energy, flows, prices, network.links)
+    islands = island_store.islanded(island_store.events(connection), energy)
+    return grid_report(case, energy, flows, prices, network.links, islands)
 
 
 def states_between(connection: Connection, case: GridCase, first: int, last: int) -> dict[int, State]:
@@ -103,10 +105,12 @@ def _write_day(services: Services, day: str, epochs: Sequence[int]) -> EpochRepo
         if not states:
             return EpochReport(epoch=first, changed=False, facts={"day": day, "note": "nothing was metered"})
         found = report_between(connection, case, services.network, first, last)
+        islands = island_store.islanded(island_store.events(connection), states)
     folder = services.parquet.root.parent / "reports" / "grid" / day
     document, page = write(folder, f"Grid report {day}", found, hosting_between(states, case))
     at = tightest(case, states)
-    map_page = draw(map_data(case, states[at]), f"{key_of(at)}, the tightest epoch of {day}", folder / "map.html")
+    drawn = map_data(case.island[0] if at in islands else case, states[at])
+    map_page = draw(drawn, f"{key_of(at)}, the tightest epoch of {day}", folder / "map.html")
     total = found.totals.row(0, named=True)
     return EpochReport(
         epoch=first,

@@ -11,7 +11,8 @@ assets), limits of links (network.py). Energies are Wh; the physics is rounded o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -74,13 +75,19 @@ class _Day(msgspec.Struct, frozen=True, kw_only=True):
     total: dict[str, object]
 
 
-def grid_report(
-    case: GridCase, energy: Mapping[int, pl.DataFrame], flows: pl.DataFrame, prices: pl.DataFrame, links: Sequence[Link]
+def grid_report(  # noqa: PLR0917 - three frames, the network and when it was whole
+    case: GridCase,
+    energy: Mapping[int, pl.DataFrame],
+    flows: pl.DataFrame,
+    prices: pl.DataFrame,
+    links: Sequence[Link],
+    islands: Collection[int] = (),
 ) -> GridReport:
     """The report on epochs with net energy.
 
     `energy`: latest rows by epoch. `flows`: epoch, link_id, from_zone, to_zone, sent_wh, delivered_wh, wheeling_uthb.
-    `prices`: epoch, zone_id, price_uthb_per_kwh.
+    `prices`: epoch, zone_id, price_uthb_per_kwh. `islands`: epochs without the upstream grid, which draw nothing
+    from it: their power flow is the island's, with the forming storage at the slack.
     """
     epochs = sorted(energy)
     states = [
@@ -93,11 +100,7 @@ def grid_report(
         )
         for epoch in epochs
     ]
-    result = flow(
-        case,
-        np.array([state.produced_wh for state in states], np.float64).reshape(len(states), -1) * W_PER_WH,
-        np.array([state.consumed_wh for state in states], np.float64).reshape(len(states), -1) * W_PER_WH,
-    )
+    result = _flows(case, epochs, states, islands)
     days: dict[str, list[int]] = {}
     for place, epoch in enumerate(epochs):
         days.setdefault(day_of(epoch), []).append(place)
@@ -110,6 +113,27 @@ def grid_report(
         unsolved=tuple(epoch for epoch, solved in zip(epochs, result.converged.tolist(), strict=True) if not solved),
         unplaced=tuple(sorted({meter for state in states for meter in state.unplaced})),
     )
+
+
+def _flows(case: GridCase, epochs: Sequence[int], states: Sequence[State], islands: Collection[int]) -> FlowResult:
+    produced, consumed = (
+        np.array([getattr(state, name) for state in states], np.float64).reshape(len(states), -1) * W_PER_WH
+        for name in ("produced_wh", "consumed_wh")
+    )
+    inside = np.isin(epochs, list(islands))
+    if not inside.any():
+        return flow(case, produced, consumed)
+    parts = [(~inside, case), (inside, case.island[0])]
+    solved = [(where, flow(at, produced[where], consumed[where])) for where, at in parts if where.any()]
+    found: dict[str, np.ndarray] = {}
+    for each in dataclasses.fields(FlowResult):
+        first = getattr(solved[0][1], each.name)
+        found[each.name] = np.empty((len(epochs), *first.shape[1:]), first.dtype)
+        for where, result in solved:
+            found[each.name][where] = getattr(result, each.name)
+    # what the forming storage's bus gave over its meter is the island's own losses, nothing from upstream
+    found["slack_mw"][inside] = 0.0
+    return FlowResult(**found)
 
 
 def day_of(epoch: int) -> str:
@@ -133,10 +157,12 @@ def _day(case: GridCase, states: Sequence[State], result: FlowResult, day: str, 
         made = sum(int(states[place].produced_wh[inside].sum()) for place in places)
         used = sum(int(states[place].consumed_wh[inside].sum()) for place in places)
         lines, buses = line_zone == zone, (case.bus_zone == zone) & (case.matrices.bus_place != ABSENT)
-        lost = result.line_loss_mw[solved][:, lines].sum()
+        lost = np.nansum(result.line_loss_mw[solved][:, lines])
         if zone == SHARED:
-            lost += result.trafo_loss_mw[solved].sum()
-        voltages, loadings = result.vm_pu[solved][:, buses], result.line_loading_percent[solved][:, lines]
+            lost += np.nansum(result.trafo_loss_mw[solved])
+        voltages = result.vm_pu[solved][:, buses]
+        voltages = voltages[:, ~np.isnan(voltages).all(axis=0)]  # buses that an island leaves dark all day
+        loadings = np.nan_to_num(result.line_loading_percent[solved][:, lines])
         broken = int(((voltages < bounds.v_min_pu) | (voltages > bounds.v_max_pu)).sum())
         broken += int((loadings > bounds.loading_percent).sum())
         if zone == SHARED:
@@ -155,10 +181,10 @@ def _day(case: GridCase, states: Sequence[State], result: FlowResult, day: str, 
                 else sum(
                     _to_curtail(case, states[place], zone)
                     for place, row in zip(solved, voltages, strict=True)
-                    if row.max() > bounds.v_max_pu
+                    if np.nanmax(row) > bounds.v_max_pu
                 ),
-                "lowest_pu": float(voltages.min()) if voltages.size else None,
-                "highest_pu": float(voltages.max()) if voltages.size else None,
+                "lowest_pu": float(np.nanmin(voltages)) if voltages.size else None,
+                "highest_pu": float(np.nanmax(voltages)) if voltages.size else None,
                 "line_percent": float(loadings.max()) if loadings.size else None,
             }
         )
@@ -170,7 +196,7 @@ def _day(case: GridCase, states: Sequence[State], result: FlowResult, day: str, 
         "load_wh": sum(int(states[place].consumed_wh.sum()) for place in places),
         "upstream_wh": round(float(result.slack_mw[solved].sum()) * WH_PER_MW_EPOCH),
         "loss_wh": round(float(result.loss_mw[solved].sum()) * WH_PER_MW_EPOCH),
-        "trafo_percent": float(result.trafo_loading_percent[solved].max(initial=0)),
+        "trafo_percent": float(np.nan_to_num(result.trafo_loading_percent[solved]).max(initial=0)),
     }
     return _Day(zones=zones, total=total)
 

@@ -15,15 +15,18 @@ import polars as pl
 from sqlalchemy import Connection
 
 from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.grid.case import GridCase
 from gridtokenx_pipelines.grid.limits import EpochLimits, LinkLimit, grid_limits
 from gridtokenx_pipelines.grid.states import State, state_of
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import grid_limits as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
+from gridtokenx_pipelines.settlement_service.island import ISLAND, case_at, source_at
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import grid as store
+from gridtokenx_pipelines.store import island as island_store
 from gridtokenx_pipelines.store.epochs import net_energy_between, statuses
 from gridtokenx_pipelines.units import kwh
 
@@ -39,9 +42,12 @@ def compute(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
         known = set(store.states_between(connection, epochs[0], epochs[-1])["epoch"].to_list())
         fresh = [epoch for epoch in epochs if epoch not in known or status.get(epoch) not in CLEARED]
         before = net_energy_between(connection, epochs[0] - 1, epochs[-1] - 1) if services.grid is not None else None
+        islanded = island_store.islanded(island_store.events(connection), fresh)
         for epoch in fresh:
-            found, source = _limits(services, before, epoch)
-            store.save(connection, _state_row(services, epoch, found, source), _limit_rows(epoch, found))
+            case = case_at(services.grid, islanded=epoch in islanded)
+            found, source = _limits(services, case, before, epoch)
+            source = source_at(source, islanded=epoch in islanded)
+            store.save(connection, _state_row(case, epoch, found, source), _limit_rows(epoch, found))
         states = store.states_between(connection, epochs[0], epochs[-1])
         limits = store.limits_between(connection, epochs[0], epochs[-1])
     return [
@@ -65,11 +71,20 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
 def network_of(services: Services, connection: Connection, epoch: int) -> Network:
     """The network that an epoch is, or was, cleared over: its own capacities and losses, the wheeling in force.
 
-    Raises EpochNotReady where the limits have not been computed and a grid case says that they must be.
+    Raises EpochNotReady where the limits have not been computed and a grid case says that they must be, and where the
+    upstream grid was declared lost or back since they were.
     """
-    limits = store.limits_between(connection, epoch, epoch)
+    limits, states = store.limits_between(connection, epoch, epoch), store.states_between(connection, epoch, epoch)
+    for source in states["source"]:
+        islanded = island_store.is_island(connection, epoch)
+        if source.startswith(ISLAND) != islanded:
+            now = "an island" if islanded else "on the upstream grid"
+            raise EpochNotReady(
+                f"limits of {key_of(epoch)} were computed as {source!r}, but it runs {now} now; "
+                "materialise grid_limits for it again"
+            )
     if limits.is_empty():
-        if services.grid is not None and store.states_between(connection, epoch, epoch).is_empty():
+        if services.grid is not None and states.is_empty():
             raise EpochNotReady(
                 f"epoch was {key_of(epoch)}, must have its grid limits; materialise grid_limits for it first"
             )
@@ -96,8 +111,9 @@ def network_with(network: Network, limits: pl.DataFrame) -> Network:
     )
 
 
-def _limits(services: Services, before: pl.DataFrame | None, epoch: int) -> tuple[EpochLimits, str]:
-    case = services.grid
+def _limits(
+    services: Services, case: GridCase | None, before: pl.DataFrame | None, epoch: int
+) -> tuple[EpochLimits, str]:
     if case is None or before is None:
         return _given(services.network), GIVEN
     return grid_limits(case, services.network, state_at(services, before, epoch - 1)), FLOW
@@ -143,7 +159,7 @@ def _given(network: Network) -> EpochLimits:
     )
 
 
-def _state_row(services: Services, epoch: int, found: EpochLimits, source: str) -> store.GridState:
+def _state_row(case: GridCase | None, epoch: int, found: EpochLimits, source: str) -> store.GridState:
     def real(value: float) -> float | None:
         return None if math.isnan(value) else round(value, 6)
 
@@ -151,7 +167,7 @@ def _state_row(services: Services, epoch: int, found: EpochLimits, source: str) 
         epoch=epoch,
         state_epoch=epoch - 1,
         source=source,
-        case_fingerprint="" if services.grid is None else services.grid.fingerprint,
+        case_fingerprint="" if case is None else case.fingerprint,
         converged=found.converged,
         lowest_pu=real(found.lowest_pu),
         highest_pu=real(found.highest_pu),

@@ -22,6 +22,8 @@ TABLES: Final = {
     "zone_results": (ZONES, "zone_id"),
     "flows": (FLOWS, "link_id"),
 }
+# from where on the circuit breaker knows no price: an operator's resumption, or another state of the network
+FORGOTTEN: Final = "SELECT from_epoch FROM market_resumptions UNION SELECT epoch FROM island_events"
 
 
 class ClearingIsFinal(RuntimeError):
@@ -123,13 +125,14 @@ def read_clearing(connection: Connection, epoch: int) -> ClearingFrames:
 def priced_history(connection: Connection, zone_id: int, before_epoch: int, count: int) -> list[int]:
     """The zone's prices in its last `count` priced epochs before `before_epoch`, newest first (the halt bound).
 
-    A halted epoch has no trades and so no price that counts; a resumption makes the market forget those before it.
+    A halted epoch has no trades and so no price that counts; a resumption, and the loss or return of the upstream
+    grid, make the market forget those before it.
     """
     rows = connection.execute(
         text(
-            "SELECT price_uthb_per_kwh FROM zone_results JOIN market_epochs USING (epoch) WHERE zone_id = :zone "
+            "SELECT price_uthb_per_kwh FROM zone_results JOIN market_epochs USING (epoch) WHERE zone_id = :zone "  # noqa: S608
             "AND epoch < :before AND price_uthb_per_kwh IS NOT NULL AND NOT halted AND epoch >= "
-            "(SELECT coalesce(max(from_epoch), 0) FROM market_resumptions WHERE from_epoch <= :before) "
+            f"(SELECT coalesce(max(from_epoch), 0) FROM ({FORGOTTEN}) f WHERE from_epoch <= :before) "
             "ORDER BY epoch DESC LIMIT :count"
         ),
         {"zone": zone_id, "before": before_epoch, "count": count},
@@ -144,5 +147,5 @@ def resume(connection: Connection, from_epoch: int) -> bool:
 
 
 def resumptions(connection: Connection) -> tuple[int, ...]:
-    """The epochs from which the market was resumed, ascending."""
-    return tuple(connection.execute(text("SELECT from_epoch FROM market_resumptions ORDER BY from_epoch")).scalars())
+    """The epochs from which the circuit breaker forgets earlier prices, ascending."""
+    return tuple(connection.execute(text(f"{FORGOTTEN} ORDER BY from_epoch")).scalars())

@@ -100,10 +100,20 @@ def registers(index: int, time_us: int) -> tuple[int, int]:
     return 1_000 + produced * elapsed // (900 * SECOND), 2_000 + consumed * elapsed // (900 * SECOND)
 
 
-def play(services: Services, epochs: int) -> None:
-    """Households, funds, an order; then the stream of readings and ticks through window, tables and archive."""
+Registers = Callable[[int, int], tuple[int, int]]
+Late = tuple[int, int]  # household, epoch since the first
+
+
+def play(services: Services, epochs: int, metered: Registers = registers, late: Late | None = None) -> None:
+    """Households, funds, an order; then the stream of readings and ticks through window, tables and archive.
+
+    `metered`: registers by household and µs. `late`: the one oddity instead of the usual ones, a reading a second
+    before the end of an epoch that comes an epoch late.
+    """
+    oddities = late is None
     seed(services.engine, epochs, [])
-    _place_order(services)
+    if oddities:
+        _place_order(services)
     records = _registry()
     view = RegistryView(records)
     archive = Archive(
@@ -113,7 +123,7 @@ def play(services: Services, epochs: int) -> None:
     )
     verifier = Verifier(NETWORK_ID)
     for partition in range(PARTITIONS):
-        raws = _stream(partition, epochs)
+        raws = _stream(partition, epochs, metered, late)
         _, outputs = step(ShardState(partition, PARTITIONS), verifier.messages(raws), view)
         _write(services, outputs)
         archive.add(partition, raws, outputs.closed, outputs.dead_letters)
@@ -156,7 +166,7 @@ def _registry() -> list[GatewayRecord | MeterRecord]:
     ]
 
 
-def _stream(partition: int, epochs: int) -> list[Raw]:
+def _stream(partition: int, epochs: int, metered: Registers, late: Late | None) -> list[Raw]:
     """One partition's records in order of arrival: a tick a minute, each meter's readings, the odd ones out."""
     arrivals: list[tuple[int, bytes, list[tuple[str, bytes]]]] = []
     start = start_us(FIRST)
@@ -166,37 +176,50 @@ def _stream(partition: int, epochs: int) -> list[Raw]:
         arrivals.append((at, value, sign_tick(value, NETWORK_ID, GATEWAY)))
     for index, (zone, *_) in enumerate(HOUSEHOLDS):
         if (zone - 1) % PARTITIONS == partition:
-            arrivals += [each for epoch in range(epochs) for each in _readings(index, zone, epoch)]
+            arrivals += [each for epoch in range(epochs) for each in _readings(index, zone, epoch, metered, late)]
     return [
         Raw(offset, at, value, tuple(headers), str(partition + 1).encode())
         for offset, (at, value, headers) in enumerate(sorted(arrivals, key=lambda each: each[0]))
     ]
 
 
-def _readings(index: int, zone: int, epoch: int) -> Iterator[tuple[int, bytes, list[tuple[str, bytes]]]]:
+def _readings(
+    index: int, zone: int, epoch: int, metered: Registers, late: Late | None
+) -> Iterator[tuple[int, bytes, list[tuple[str, bytes]]]]:
+    oddities = late is None
     begin = start_us(FIRST + epoch)
     for number in range(READINGS_A_QUARTER):
         at = begin + (number + 1) * 290 * SECOND
-        if index == 1 and epoch == 1:
+        if oddities and index == 1 and epoch == 1:
             continue  # missing: nothing comes
-        yield _signed(index, zone, at, 2 * (epoch * READINGS_A_QUARTER + number) + 2, 0)
+        yield _signed(index, zone, at, 2 * (epoch * READINGS_A_QUARTER + number) + 2, metered(index, at))
+    if late is not None:
+        if (index, epoch) == late:
+            at = begin + 899 * SECOND
+            yield begin + 1_900 * SECOND, *_signed(index, zone, at, 6 * epoch + 7, metered(index, at))[1:]
+        return
     if index == 3 and epoch == 0:
         # after the boundary's reading on time, one closer to it, with 60 Wh more than the line: it comes an epoch late
         at = begin + 899 * SECOND
-        yield (begin + 1_900 * SECOND, *_signed(index, zone, at, 7, 60)[1:])
+        yield (
+            begin + 1_900 * SECOND,
+            *_signed(index, zone, at, 7, (registers(index, at)[0] + 60, registers(index, at)[1]))[1:],
+        )
     if index == 0 and epoch == 2:
-        at, value, headers = _signed(index, zone, begin + 600 * SECOND, 1_000, 0)
+        at, value, headers = _signed(index, zone, begin + 600 * SECOND, 1_000, registers(index, begin + 600 * SECOND))
         yield at, value, [("sig", bytes(64)), *headers[1:]]
 
 
-def _signed(index: int, zone: int, at: int, seq: int, more: int) -> tuple[int, bytes, list[tuple[str, bytes]]]:
-    produced, consumed = registers(index, at)
+def _signed(
+    index: int, zone: int, at: int, seq: int, registers_wh: tuple[int, int]
+) -> tuple[int, bytes, list[tuple[str, bytes]]]:
+    produced, consumed = registers_wh
     reading = Reading(
         meter_id=meter_id(index),
         zone_id=zone,
         seq=seq,
         timestamp=at,
-        production_wh=produced + more,
+        production_wh=produced,
         consumption_wh=consumed,
         voltage_v=230.0,
         current_a=1.0,

@@ -25,7 +25,7 @@ from gridtokenx_pipelines.metering.state import HORIZON_EPOCHS
 from gridtokenx_pipelines.settlement.frames import RESETTLEMENT
 from gridtokenx_pipelines.settlement_service import frozen
 from gridtokenx_pipelines.settlement_service.audits import archive as archives
-from gridtokenx_pipelines.settlement_service.audits import rules_then
+from gridtokenx_pipelines.settlement_service.audits import islands_then, rules_then
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audited, movements, participants
 from gridtokenx_pipelines.store.clearing import priced_history, resumptions
@@ -61,6 +61,7 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
     archived: archives.Archive
     replayed: frozenset[int]  # epochs that the archive gives whole
     given: Given
+    declared: pl.DataFrame  # loss and return of the upstream grid, all that was ever declared
     findings: tuple[Finding, ...]
 
     @property
@@ -136,6 +137,7 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         net_energy=net_energy, corrections=stored.corrections, entries=_before(connection, stored, first)
     )
     shifts, wrong = shifts_of(runs, concluded)
+    declared, islands, doubted = islands_then.islands(connection, ran)
     moved = movements.movements(connection)
     given = Given(
         epochs=tuple(ran),
@@ -156,6 +158,7 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         rules_before=_rules_before(services, connection, first),
         halted=halted,
         resumed=resumptions(connection),
+        islands=islands,
         runs=runs,
         shifts=shifts,
         starts={
@@ -173,7 +176,8 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         archived=archived,
         replayed=whole,
         given=given,
-        findings=(*findings, *refused, *unknown, *wrong),
+        declared=declared,
+        findings=(*findings, *refused, *unknown, *wrong, *doubted),
     )
 
 
@@ -250,6 +254,7 @@ def input_hashes(gathered: Gathered) -> dict[str, str]:
         "mandates": (given.mandates, ["wallet", "effective_epoch"]),
         "deposits": (given.deposits, ["reference"]),
         "meters": (gathered.stored.meters, ["meter_id"]),
+        "island_events": (gathered.declared, ["epoch"]),
     }
     return hashes | {f"table/{name}": digest_of_rows(frame, key) for name, (frame, key) in tables.items()}
 
