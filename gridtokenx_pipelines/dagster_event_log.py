@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dagster import AssetCheckEvaluation, EventLogEntry
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._serdes import serialize_value
@@ -19,6 +20,13 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_shared.record import copy
 
 from gridtokenx_pipelines.partitions import FAILED, PASSED
+
+PLANNED = sa.text(
+    "INSERT INTO asset_check_executions (asset_key, check_name, partition, run_id, execution_status, evaluation_event, "
+    "evaluation_event_timestamp, evaluation_event_storage_id) "
+    "SELECT :asset_key, :check_name, key, :run_id, :status, :event, :at, :event_id "
+    "FROM unnest(CAST(:partitions AS text[])) AS key"
+)
 
 
 class EventLogWithVerdicts(PostgresEventLogStorage):
@@ -28,6 +36,28 @@ class EventLogWithVerdicts(PostgresEventLogStorage):
     def supports_asset_checks(self) -> bool:
         """Always: the schema is made whole (dagster_storage.create_schema); Dagster asks the catalogue per event."""
         return True
+
+    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+        """As Dagster's own, with the event written out once instead of once a partition, and one statement's rows.
+
+        A day of this project's checks plans some 2,600 rows a run; Dagster's way takes longer than clearing the day.
+        """
+        planned = event.dagster_event.event_specific_data if event.dagster_event else None
+        if not isinstance(planned, AssetCheckEvaluationPlanned) or planned.partitions_subset is None:
+            super()._store_asset_check_evaluation_planned(event, event_id)
+            return
+        values = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "event": serialize_value(event),
+            "at": self._event_insert_timestamp(event),
+            "event_id": event_id,
+            "partitions": list(planned.partitions_subset.get_partition_keys()),
+        }
+        with self.index_connection() as connection:
+            connection.execute(PLANNED, values)
 
     def _update_asset_check_evaluation(self, event: EventLogEntry, event_id: int | None) -> None:
         super()._update_asset_check_evaluation(event, event_id)

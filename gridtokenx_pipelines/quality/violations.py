@@ -71,6 +71,21 @@ def violations(contract: Contract, frame: pl.DataFrame) -> list[Violation]:
     return found
 
 
+def holds(contract: Contract, frame: pl.DataFrame, part: str) -> bool:
+    """Whether `violations` would find nothing in any part of the frame: rows of equal value in column `part`.
+
+    One pass over many epochs; which rule is broken, where and by which rows, `violations` says for a part alone. An
+    empty part has no row here: whether one may be empty is the caller's to see.
+    """
+    if _shape(contract, frame):
+        return False
+    broken = [rule for column in contract.columns for _, rule in _misfits(column)]
+    broken.append(pl.struct(part, *contract.key).is_duplicated())
+    return frame.is_empty() or not any(
+        frame.select(rule.any().alias(str(number)) for number, rule in enumerate(broken)).row(0)
+    )
+
+
 def _shape(contract: Contract, frame: pl.DataFrame) -> list[Violation]:
     found = []
     for name, kind in contract.schema.items():

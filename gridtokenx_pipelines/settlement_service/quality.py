@@ -15,11 +15,12 @@ from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.quality import catalogue, statistics
 from gridtokenx_pipelines.quality.contract import Contract
 from gridtokenx_pipelines.quality.contracts import BY_ASSET
-from gridtokenx_pipelines.quality.violations import violations
+from gridtokenx_pipelines.quality.violations import holds, violations
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, verdicts
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import quality as store
 from gridtokenx_pipelines.store.epochs import net_energy_between
+from gridtokenx_pipelines.store.parquet import EPOCH
 
 # what the statistics judge by: the same time of the day before (meters: many rows), of the week before (prices: few)
 METER_EPOCHS: Final = statistics.DAY + statistics.SAME_TIME_EPOCHS
@@ -31,12 +32,28 @@ def inspect_contracts(services: Services, asset: str, epochs: Sequence[int]) -> 
     broken: dict[int, list[tuple[str, pl.DataFrame]]] = {}
     rows = dict.fromkeys(epochs, 0)
     for contract in BY_ASSET[asset]:
+        heights = _heights_if_sound(services, contract, epochs)
         for epoch in epochs:
+            if heights is not None:
+                rows[epoch] += heights.get(epoch, 0)
+                continue
             # a missing file is the asset's own failure to explain, not a broken contract
             frame = services.parquet.read(asset, epoch, contract.frame)
             rows[epoch] += frame.height
             broken.setdefault(epoch, []).extend((each.words, each.failing) for each in violations(contract, frame))
     return [_verdict(epoch, broken.get(epoch, []), rows[epoch], BY_ASSET[asset]) for epoch in epochs]
+
+
+def _heights_if_sound(services: Services, contract: Contract, epochs: Sequence[int]) -> dict[int, int] | None:
+    """Rows of each epoch's table (absent: none) where all keep the contract; None where each must be looked at."""
+    try:
+        whole = services.parquet.read_many(contract.asset, epochs, contract.frame)
+    except pl.exceptions.PolarsError:
+        return None
+    heights = {int(epoch): int(count) for epoch, count in whole.group_by(EPOCH).len().iter_rows()}
+    if len(heights) < len(set(epochs)) and not contract.may_be_empty:
+        return None
+    return heights if holds(contract, whole, EPOCH) else None
 
 
 def _verdict(epoch: int, broken: list[tuple[str, pl.DataFrame]], rows: int, contracts: Sequence[Contract]) -> Verdict:

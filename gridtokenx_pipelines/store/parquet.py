@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -42,8 +43,7 @@ class ParquetStore:
         return self._epoch_folder(asset, epoch) / f"{name}.parquet"
 
     def _epoch_folder(self, asset: str, epoch: int) -> Path:
-        start = datetime.fromtimestamp(epoch * EPOCH_SECONDS, UTC)
-        return self.root / asset / f"date={start:%Y-%m-%d}" / f"epoch={start:%Y%m%dT%H%MZ}"
+        return _epoch_folder(self.root, asset, epoch)
 
     def write(self, asset: str, epoch: int, name: str, frame: pl.DataFrame) -> Path:
         """Write, or replace, one frame; readers see the old file or the new one, never a part of either."""
@@ -88,6 +88,22 @@ class ParquetStore:
         if all(path.is_file() for path in paths):
             return pl.scan_parquet(paths, hive_partitioning=False)
         return pl.concat([self.read(asset, epoch, name) for epoch in present]).lazy()
+
+    def read_many(self, asset: str, epochs: Sequence[int], name: str) -> pl.DataFrame:
+        """The frames of that name one after the other, in the epochs' order, each row with its epoch in `_epoch`.
+
+        Raises FileNotFoundError as `read` does, polars' SchemaError where two frames differ in shape.
+        """
+        paths = {str(self.path(asset, epoch, name)): epoch for epoch in epochs}
+        if paths and all(os.path.isfile(path) for path in paths):
+            source = "_path"
+            found = pl.read_parquet(list(paths), hive_partitioning=False, include_file_paths=source)
+            return found.with_columns(pl.col(source).replace_strict(paths, return_dtype=pl.Int64).alias(EPOCH)).drop(
+                source
+            )
+        return pl.concat(
+            [self.read(asset, epoch, name).with_columns(pl.lit(epoch, pl.Int64).alias(EPOCH)) for epoch in epochs]
+        )
 
     # --- old days, one file a name -----------------------------------------------------------------------------
 
@@ -141,6 +157,12 @@ class ParquetStore:
     def _of_day(self, asset: str, epoch: int, name: str) -> pl.DataFrame:
         path = self._epoch_folder(asset, epoch).parent / f"{name}.parquet"
         return pl.read_parquet(path, hive_partitioning=False)
+
+
+@lru_cache(maxsize=4096)
+def _epoch_folder(root: Path, asset: str, epoch: int) -> Path:
+    start = datetime.fromtimestamp(epoch * EPOCH_SECONDS, UTC)
+    return root / asset / f"date={start:%Y-%m-%d}" / f"epoch={start:%Y%m%dT%H%MZ}"
 
 
 def _sync(path: Path) -> None:

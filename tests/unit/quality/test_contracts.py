@@ -22,7 +22,7 @@ from gridtokenx_pipelines.quality.contracts import (
     ZONES,
 )
 from gridtokenx_pipelines.quality.expectations import check_names
-from gridtokenx_pipelines.quality.violations import violations
+from gridtokenx_pipelines.quality.violations import holds, violations
 from gridtokenx_pipelines.settlement_service.statements import AFTER, SUMMED
 
 DECLARED = {
@@ -128,3 +128,26 @@ def test_great_expectations_finds_what_polars_finds(tmp_path) -> None:
     assert (lacking.passed, 'column "side"' in lacking.observed) == (False, True)
     (empty,) = [each for each in validate(SMALL, rows().clear(), run_name="x") if not each.passed]
     assert (empty.check, empty.observed) == ("row_count", "observed 0")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {},
+        {"name": ["c", "d"]},
+        {"energy_wh": [0, 11]},
+        {"energy_wh": [-1, 0]},
+        {"side": [2, None]},
+        {"voltage_v": [float("nan"), None]},
+        {"name": ["a", "a"]},
+        {"name": ["a", None]},
+    ],
+)
+def test_two_epochs_hold_together_exactly_where_neither_violates_anything_alone(second: dict[str, list[Any]]) -> None:
+    parts = [rows(), rows(**second)]
+    whole = pl.concat([part.with_columns(pl.lit(at, pl.Int64).alias("at")) for at, part in enumerate(parts)])
+    assert holds(SMALL, whole, "at") == (not any(violations(SMALL, part) for part in parts))
+
+
+def test_a_frame_of_many_epochs_that_lacks_a_column_does_not_hold() -> None:
+    assert not holds(SMALL, rows().drop("side").with_columns(at=pl.lit(1)), "at")
