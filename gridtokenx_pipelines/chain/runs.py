@@ -66,13 +66,14 @@ def settle_runs(  # noqa: PLR0917 - the contract's door
     plans: Sequence[RunPlan],
     keys: RunKeys,
     lookup: Lookup,
-    attested: Callable[[RunPlan], None] = lambda plan: None,
+    attested: Callable[[Sequence[RunPlan]], None] = lambda plans: None,
 ) -> list[list[Receipt]]:
     """Bring consecutive runs (ascending in seq) to their end, pipelined; receipts per plan.
 
-    Doing it again sends nothing and returns the same receipts. `attested` is called once for each run whose root the
-    chain holds as final. Raises RunVoided where the authority voided a run meanwhile, ChainError when a transaction is
-    refused for a reason that the chain's state does not explain, ValueError for plans not in the order of their seq.
+    Doing it again sends nothing and returns the same receipts. `attested` is told once of each run whose root the
+    chain holds as final, of many at a time. Raises RunVoided where the authority voided a run meanwhile, ChainError
+    when a transaction is refused for a reason that the chain's state does not explain, ValueError for plans not in the
+    order of their seq.
     """
     seqs = [plan.seq for plan in plans]
     if seqs != sorted(set(seqs)):
@@ -84,10 +85,10 @@ def settle_runs(  # noqa: PLR0917 - the contract's door
     runs = [_Progress(plan, state) for plan, state in zip(plans, read_runs(client, plans), strict=True)]
     told: set[int] = set()
     while True:
-        for run in runs:
-            if run.stage > PREPARE and run.plan.seq not in told:
-                attested(run.plan)
-                told.add(run.plan.seq)
+        final = [run.plan for run in runs if run.stage > PREPARE and run.plan.seq not in told]
+        if final:
+            attested(final)
+            told.update(plan.seq for plan in final)
         if all(run.stage == DONE for run in runs):
             break
         _go([run for index, run in enumerate(runs) if _may_go(runs, index)], steps, client, outbox)

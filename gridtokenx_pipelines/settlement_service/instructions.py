@@ -13,14 +13,20 @@ from sqlalchemy import Connection
 
 from gridtokenx_pipelines.chain.addresses import program_id
 from gridtokenx_pipelines.settlement.batches import RunPlan, plan_run
-from gridtokenx_pipelines.settlement.double_entry import ledger_rows
-from gridtokenx_pipelines.settlement.frames import CLEARING, Booking, Header
+from gridtokenx_pipelines.settlement.frames import (
+    BALANCES,
+    CLEARING,
+    LEDGER_ROWS,
+    Booking,
+    Header,
+    MarketAccounts,
+)
 from gridtokenx_pipelines.settlement_service.inspections import instructions as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import chain_orders, energy, ledger, orders, participants
-from gridtokenx_pipelines.store import clearing as store
+from gridtokenx_pipelines.store import ledger, participants, ranges
+from gridtokenx_pipelines.store.clearing import EpochRow
 from gridtokenx_pipelines.units import kwh
 
 KIND_NAMES = {1: "clearing", 2: "late", 3: "resettlement"}
@@ -35,51 +41,65 @@ def plan_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     network_id = services.rules.network_id
     program_ids = {name: bytes(program_id(name, network_id)) for name in PROGRAMS}
     reports = []
-    for epoch in epochs:
-        changed, plans = False, []
+    for group in ranges.groups(epochs, len(meter_address)):
         with services.engine.begin() as connection:
-            for run in ledger.runs_of(connection, epoch):
-                plan = ledger.plan_of(connection, epoch, run.run)
-                if plan is None:
-                    plan = plan_run(
-                        booking_of(connection, run),
-                        network_id=network_id,
-                        meter_address=meter_address,
-                        trader_address=trader_address,
-                        program_ids=program_ids,
-                        orders=orders.signed_orders(connection, epoch) if run.kind == CLEARING else (),
-                    )
-                    ledger.save_plan(connection, plan)
-                    changed = True
-                plans.append(plan)
-        reports.append(_report(epoch, plans, changed=changed))
+            plans = ranges.plans(connection, group)
+            planned = {plan.seq for each in plans.values() for plan in each}
+            runs = [run for each in ranges.runs(connection, group).values() for run in each if run.seq not in planned]
+            bookings = _bookings(connection, runs)
+            orders = ranges.signed_orders(connection, group)
+            made = [
+                plan_run(
+                    booking,
+                    network_id=network_id,
+                    meter_address=meter_address,
+                    trader_address=trader_address,
+                    program_ids=program_ids,
+                    orders=orders[booking.epoch] if booking.kind == CLEARING else (),
+                )
+                for booking in bookings
+            ]
+            if made:
+                ledger.save_plans(connection, made)
+        for plan in made:
+            plans[plan.epoch].append(plan)
+        changed = {plan.epoch for plan in made}
+        reports += [
+            _report(epoch, sorted(plans[epoch], key=lambda plan: plan.run), changed=epoch in changed) for epoch in group
+        ]
     return reports
 
 
-def booking_of(connection: Connection, run: ledger.Run) -> Booking:
-    """A run as it was booked, from its entries. Balances and accounts are those of now: a plan needs neither."""
-    mine = pl.col("seq") == run.seq
-    wallets = ledger.wallet_entries(connection, run.epoch, run.epoch).filter(mine)
-    header = _clearing_header(connection, run.epoch, wallets) if run.kind == CLEARING else Header()
-    return Booking(
-        seq=run.seq,
-        epoch=run.epoch,
-        run=run.run,
-        kind=run.kind,
-        header=header,
-        wallet_entries=wallets,
-        meter_entries=ledger.meter_entries(connection, run.epoch, run.epoch).filter(mine),
-        balances=ledger.balances(connection),
-        accounts=ledger.market_accounts(connection),
-        ledger_rows=ledger_rows(wallets, header),
-    )
+def _bookings(connection: Connection, runs: Sequence[ledger.Run]) -> list[Booking]:
+    """Runs as they were booked, from their entries, as far as a plan looks at them: no balances, no double entry."""
+    seqs = [run.seq for run in runs]
+    wallets, meters = ranges.wallet_entries(connection, seqs), ranges.meter_entries(connection, seqs)
+    cleared = [run.epoch for run in runs if run.kind == CLEARING]
+    rows, zones = ranges.epoch_rows(connection, cleared), ranges.cleared(connection, "zone_results", cleared)
+    return [
+        Booking(
+            seq=run.seq,
+            epoch=run.epoch,
+            run=run.run,
+            kind=run.kind,
+            header=(
+                _clearing_header(run.epoch, rows.get(run.epoch), zones[run.epoch], wallets[run.seq])
+                if run.kind == CLEARING
+                else Header()
+            ),
+            wallet_entries=wallets[run.seq],
+            meter_entries=meters[run.seq],
+            balances=pl.DataFrame(schema=BALANCES),
+            accounts=MarketAccounts(),
+            ledger_rows=pl.DataFrame(schema=LEDGER_ROWS),
+        )
+        for run in runs
+    ]
 
 
-def _clearing_header(connection: Connection, epoch: int, entries: pl.DataFrame) -> Header:
-    row = store.read_epoch(connection, epoch)
+def _clearing_header(epoch: int, row: EpochRow | None, zones: pl.DataFrame, entries: pl.DataFrame) -> Header:
     if row is None:
         raise ValueError(f"epoch {epoch} has run 0 but no row in market_epochs; restore it from the backup")
-    zones = store.read_clearing(connection, epoch).zone_results
     return Header(
         halted=row.halted,
         # where nothing was bought back the flag would change nothing on the chain either
@@ -89,9 +109,12 @@ def _clearing_header(connection: Connection, epoch: int, entries: pl.DataFrame) 
         rent_uthb=row.rent_uthb or 0,
         zones=tuple(
             (zone, 0 if price is None else price, wheeling)
-            for zone, price, wheeling in zones.select(
-                "zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"
-            ).iter_rows()
+            for zone, price, wheeling in zip(
+                zones["zone_id"].to_list(),
+                zones["price_uthb_per_kwh"].to_list(),
+                zones["zone_wheeling_uthb_per_kwh"].to_list(),
+                strict=True,
+            )
         ),
     )
 
@@ -100,30 +123,42 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
     """The checks on the plans of each epoch."""
     found: list[Verdict] = []
     with services.engine.connect() as connection:
-        for epoch in epochs:
-            plans = [ledger.plan_of(connection, epoch, run.run) for run in ledger.runs_of(connection, epoch)]
-            fills = store.read_clearing(connection, epoch).fills
-            found += inspection.inspect(
-                epoch,
-                [plan for plan in plans if plan is not None],
-                net_energy=pl.concat([energy.on_time(connection, epoch), energy.late_rows(connection, epoch)]),
-                traded=_traded(fills, ledger.wallet_entries(connection, epoch, epoch)),
-                # an order placed on chain is in its slot already: nothing of it has to be recorded
-                orders=fills.filter(
-                    ~pl.col("is_mandate") & ~pl.col("order_id").is_in(chain_orders.order_ids(connection, epoch))
-                ),
-            )
+        for group in ranges.groups(epochs, participants.count(connection)):
+            plans, energy = ranges.plans(connection, group), ranges.booked_energy(connection, group)
+            fills = ranges.cleared(connection, "fills", group)
+            on_chain = ranges.chain_order_ids(connection, group)
+            seqs = [run.seq for each in ranges.runs(connection, group).values() for run in each if run.run == 0]
+            wallets = {
+                int(entries["epoch"][0]): entries["wallet"].to_list()
+                for entries in ranges.wallet_entries(connection, seqs).values()
+                if not entries.is_empty()
+            }
+            for epoch in group:
+                found += inspection.inspect(
+                    epoch,
+                    plans[epoch],
+                    net_energy=energy[epoch],
+                    traded=_traded(fills[epoch], wallets.get(epoch, [])),
+                    # an order placed on chain is in its slot already: nothing of it has to be recorded
+                    orders=_signed(fills[epoch], on_chain[epoch]),
+                )
     return found
 
 
-def _traded(fills: pl.DataFrame, entries: pl.DataFrame) -> pl.DataFrame:
-    """Wh bought less sold by the fills, of every wallet that has an entry in run 0."""
-    signed = pl.when(pl.col("side") == 0).then("filled_wh").otherwise(-pl.col("filled_wh"))
-    by_wallet = fills.group_by("wallet").agg(signed.sum().alias("traded_wh"))
-    wallets = entries.filter(pl.col("run") == 0).select("wallet")
-    return wallets.join(by_wallet, on="wallet", how="full", coalesce=True).with_columns(
-        pl.col("traded_wh").fill_null(0)
-    )
+def _signed(fills: pl.DataFrame, on_chain: Sequence[bytes]) -> list[bytes]:
+    """Ids of the filled orders that a wallet signed, without those of the chain's own slots."""
+    ids = zip(fills["order_id"].to_list(), fills["is_mandate"].to_list(), strict=True)
+    there = set(on_chain)
+    return [order_id for order_id, is_mandate in ids if not is_mandate and order_id not in there]
+
+
+def _traded(fills: pl.DataFrame, wallets: Sequence[str]) -> dict[str, int]:
+    """Wh bought less sold by the fills, of every wallet that has a fill or an entry in run 0."""
+    traded = dict.fromkeys(wallets, 0)
+    columns = (fills[name].to_list() for name in ("wallet", "side", "filled_wh"))
+    for wallet, side, filled in zip(*columns, strict=True):
+        traded[wallet] = traded.get(wallet, 0) + (filled if side == 0 else -filled)
+    return traded
 
 
 def _report(epoch: int, plans: Sequence[RunPlan], *, changed: bool) -> EpochReport:

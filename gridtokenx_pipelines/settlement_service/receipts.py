@@ -27,9 +27,9 @@ from gridtokenx_pipelines.settlement_service.inspections import receipts as insp
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audit, ledger, participants
-from gridtokenx_pipelines.store.clearing import settle_epoch
-from gridtokenx_pipelines.store.market_events import announce
+from gridtokenx_pipelines.store import audit, ledger, participants, ranges
+from gridtokenx_pipelines.store.clearing import settle_epochs as settle_all
+from gridtokenx_pipelines.store.market_events import announce_all
 from gridtokenx_pipelines.store.settled import outbox_between, receipts_between
 
 # runs handed to the chain at once: enough to keep the pipeline of chain/runs.py full, few enough to report progress
@@ -55,15 +55,13 @@ def settle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport
     services.publish()
     with services.engine.connect() as connection:
         found = receipts_between(connection, epochs[0], epochs[-1])
-        plans = {
-            epoch: [ledger.plan_of(connection, epoch, run.run) for run in ledger.runs_of(connection, epoch)]
-            for epoch in epochs
-        }
+        plans = ranges.plans(connection, epochs)
+    by_epoch = found.partition_by("epoch", as_dict=True, maintain_order=True)
     return [
         _report(
             epoch,
-            found.filter(pl.col("epoch") == epoch),
-            [plan for plan in plans[epoch] if plan is not None],
+            by_epoch.get((epoch,), found.clear()),
+            plans[epoch],
             changed=epoch in settled,
             seconds=seconds / max(len(settled), 1),
         )
@@ -101,24 +99,21 @@ def settle_open_runs(services: Services, through_epoch: int | None = None, inspe
             settle_runs(
                 services.client,
                 outbox,
-                [_plan(services, run) for run in part],
+                _plans(services, part),
                 keys,
                 table,
                 partial(_attested, services),
             )
         except RunVoided as void:
-            for run in part:
-                if run.seq < void.plan.seq:
-                    _mark_finalised(services, run)
+            _mark_finalised(services, [run for run in part if run.seq < void.plan.seq])
             raise
-        for run in part:
-            _mark_finalised(services, run)
+        _mark_finalised(services, part)
     return set(epochs)
 
 
-def _attested(services: Services, plan: RunPlan) -> None:
+def _attested(services: Services, plans: Sequence[RunPlan]) -> None:
     with services.engine.begin() as connection:
-        ledger.set_status(connection, plan.seq, "attested")
+        ledger.set_statuses(connection, [plan.seq for plan in plans], "attested")
 
 
 def _require_sound(services: Services, epochs: Sequence[int]) -> None:
@@ -149,27 +144,39 @@ def _attesting(services: Services) -> tuple[Signer, ...]:
     return ours[:threshold]
 
 
-def _plan(services: Services, run: ledger.Run) -> RunPlan:
+def _plans(services: Services, runs: Sequence[ledger.Run]) -> list[RunPlan]:
     with services.engine.connect() as connection:
-        plan = ledger.plan_of(connection, run.epoch, run.run)
-    if plan is None:
-        raise ValueError(f"run {run.run} of epoch {run.epoch} has no plan; materialise mint_instructions first")
-    return plan
+        stored = ranges.plans(connection, sorted({run.epoch for run in runs}))
+    plans = {plan.seq: plan for each in stored.values() for plan in each}
+    for run in runs:
+        if run.seq not in plans:
+            raise ValueError(f"run {run.run} of epoch {run.epoch} has no plan; materialise mint_instructions first")
+    return [plans[run.seq] for run in runs]
 
 
-def _mark_finalised(services: Services, run: ledger.Run) -> None:
+def _mark_finalised(services: Services, runs: Sequence[ledger.Run]) -> None:
     """Written from chain state: `settle_runs` returns only after the chain said finalised."""
+    if not runs:
+        return
+    epochs = sorted({run.epoch for run in runs})
     with services.engine.begin() as connection:
-        ledger.set_status(connection, run.seq, "finalised")
-        if all(each.status == "finalised" for each in ledger.runs_of(connection, run.epoch)):
-            settle_epoch(connection, run.epoch, datetime.now(UTC))
-            announce(connection, run.epoch, "settled")
-        audit.append(
+        ledger.set_statuses(connection, [run.seq for run in runs], "finalised")
+        booked = ranges.runs(connection, epochs)
+        done = [epoch for epoch in epochs if all(each.status == "finalised" for each in booked[epoch])]
+        if done:
+            settle_all(connection, done, datetime.now(UTC))
+            announce_all(connection, done, "settled")
+        audit.append_all(
             connection,
-            at=datetime.now(UTC),
-            who="settlement",
-            what="run_finalised",
-            detail={"epoch": run.epoch, "run": run.run, "kind": run.kind, "seq": run.seq},
+            [
+                audit.Entry(
+                    at=datetime.now(UTC),
+                    who="settlement",
+                    what="run_finalised",
+                    detail={"epoch": run.epoch, "run": run.run, "kind": run.kind, "seq": run.seq},
+                )
+                for run in runs
+            ],
         )
 
 
@@ -177,13 +184,9 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
     """The checks on receipts for each epoch; chain and ledger are compared as they stand now."""
     proof = proof_of(services)
     with services.engine.connect() as connection:
-        plans = {
-            epoch: [ledger.plan_of(connection, epoch, run.run) for run in ledger.runs_of(connection, epoch)]
-            for epoch in epochs
-        }
         return inspection.inspect(
             epochs,
-            plans={epoch: [plan for plan in made if plan is not None] for epoch, made in plans.items()},
+            plans=ranges.plans(connection, epochs),
             outbox=outbox_between(connection, epochs[0], epochs[-1]),
             receipts=receipts_between(connection, epochs[0], epochs[-1]),
             entries=ledger.wallet_entries(connection, epochs[0], epochs[-1]),

@@ -6,6 +6,7 @@ Belongs here: SQL on `market_epochs`, `fills`, `order_matches`, `zone_results`, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -88,12 +89,17 @@ def save_epoch(connection: Connection, row: EpochRow) -> None:
 
 def settle_epoch(connection: Connection, epoch: int, settled_at: datetime) -> None:
     """Mark a cleared or halted epoch settled; a second call changes nothing; `halted` stays true."""
+    settle_epochs(connection, [epoch], settled_at)
+
+
+def settle_epochs(connection: Connection, epochs: Sequence[int], settled_at: datetime) -> None:
+    """Mark these epochs settled, as `settle_epoch` does one."""
     connection.execute(
         text(
             "UPDATE market_epochs SET status = 'settled', settled_at = :at "
-            "WHERE epoch = :epoch AND status IN ('cleared', 'halted')"
+            "WHERE epoch = ANY(:epochs) AND status IN ('cleared', 'halted')"
         ),
-        {"epoch": epoch, "at": settled_at},
+        {"epochs": list(epochs), "at": settled_at},
     )
 
 

@@ -7,6 +7,8 @@ in one transaction: `state_before` takes the ledger's lock, `book` writes what w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import polars as pl
 from sqlalchemy import Connection, text
@@ -146,27 +148,36 @@ def book(connection: Connection, booking: Booking, cause: str = "") -> Run:
 
 def save_plan(connection: Connection, plan: RunPlan) -> None:
     """Store the plan of a booked run; the same plan again changes nothing, another one raises ValueError."""
-    found = connection.execute(
-        text("SELECT root, metering_root FROM runs WHERE seq = :seq AND epoch = :epoch AND run = :run"),
-        {"seq": plan.seq, "epoch": plan.epoch, "run": plan.run},
-    ).one_or_none()
-    if found is None:
-        raise ValueError(f"run {plan.run} of epoch {plan.epoch} with seq {plan.seq} is not booked; book it first")
-    if found[0] is not None and (found[0], found[1]) != (plan.root, plan.metering_root):
-        raise ValueError(
-            f"run {plan.run} of epoch {plan.epoch} has root {found[0].hex()}, the new plan has {plan.root.hex()}; "
-            "what was planned once is what settles: audit the epoch's inputs"
-        )
+    save_plans(connection, [plan])
+
+
+def save_plans(connection: Connection, plans: Sequence[RunPlan]) -> None:
+    """Store the plans of booked runs, as `save_plan` does; none of them is stored where one raises."""
+    sql = "SELECT seq, epoch, run, root, metering_root FROM runs WHERE seq = ANY(:seqs)"
+    rows = connection.execute(text(sql), {"seqs": [plan.seq for plan in plans]})
+    booked = {(seq, epoch, run): (root, metering_root) for seq, epoch, run, root, metering_root in rows}
+    for plan in plans:
+        found = booked.get((plan.seq, plan.epoch, plan.run))
+        if found is None:
+            raise ValueError(f"run {plan.run} of epoch {plan.epoch} with seq {plan.seq} is not booked; book it first")
+        if found[0] is not None and found != (plan.root, plan.metering_root):
+            raise ValueError(
+                f"run {plan.run} of epoch {plan.epoch} has root {found[0].hex()}, the new plan has {plan.root.hex()}; "
+                "what was planned once is what settles: audit the epoch's inputs"
+            )
     connection.execute(
         text(
-            "UPDATE runs SET header = :header, metering_root = :metering, root = :root, plan = :plan WHERE seq = :seq"
+            "UPDATE runs SET header = p.header, metering_root = p.metering, root = p.root, plan = p.plan "
+            "FROM unnest(CAST(:seqs AS bigint[]), CAST(:headers AS bytea[]), CAST(:metering AS bytea[]), "
+            "CAST(:roots AS bytea[]), CAST(:plans AS bytea[])) AS p (seq, header, metering, root, plan) "
+            "WHERE runs.seq = p.seq"
         ),
         {
-            "header": plan.header,
-            "metering": plan.metering_root,
-            "root": plan.root,
-            "plan": plan.encode(),
-            "seq": plan.seq,
+            "seqs": [plan.seq for plan in plans],
+            "headers": [plan.header for plan in plans],
+            "metering": [plan.metering_root for plan in plans],
+            "roots": [plan.root for plan in plans],
+            "plans": [plan.encode() for plan in plans],
         },
     )
 
@@ -181,13 +192,18 @@ def plan_of(connection: Connection, epoch: int, run: int) -> RunPlan | None:
 
 def set_status(connection: Connection, seq: int, status: str) -> None:
     """Advance a run: booked → attested → finalised; never back."""
+    set_statuses(connection, [seq], status)
+
+
+def set_statuses(connection: Connection, seqs: Sequence[int], status: str) -> None:
+    """Advance these runs, as `set_status` does one."""
     connection.execute(
         text(
-            "UPDATE runs SET status = :status WHERE seq = :seq AND "
+            "UPDATE runs SET status = :status WHERE seq = ANY(:seqs) AND "
             "(status = 'booked' AND :status IN ('attested', 'finalised') "
             "OR status = 'attested' AND :status = 'finalised')"
         ),
-        {"seq": seq, "status": status},
+        {"seqs": list(seqs), "status": status},
     )
 
 

@@ -6,6 +6,7 @@ Belongs here: SQL on `market_halts` and `market_outbox`. Does not belong here: t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -75,6 +76,17 @@ def announce(connection: Connection, number: int, event: str, document: bytes | 
             "ON CONFLICT DO NOTHING"
         ),
         {"number": number, "event": event, "document": document},
+    )
+
+
+def announce_all(connection: Connection, numbers: Sequence[int], event: str) -> None:
+    """Note each of these numbers, as `announce` does one without a document."""
+    connection.execute(
+        text(
+            "INSERT INTO market_outbox (event, number) SELECT :event, number "
+            "FROM unnest(CAST(:numbers AS bigint[])) AS number ON CONFLICT DO NOTHING"
+        ),
+        {"numbers": list(numbers), "event": event},
     )
 
 

@@ -109,6 +109,11 @@ def trader_addresses(connection: Connection) -> dict[str, bytes]:
     return {wallet: address for wallet, address in rows}
 
 
+def count(connection: Connection) -> int:
+    """How many meters there are, of any status: about what an epoch has rows."""
+    return int(connection.execute(text("SELECT count(*) FROM meters")).scalar_one())
+
+
 def meter_addresses(connection: Connection) -> dict[str, bytes]:
     """Chain address of each meter's account, where it has one."""
     rows = connection.execute(text("SELECT meter_id, address FROM meters WHERE address IS NOT NULL"))

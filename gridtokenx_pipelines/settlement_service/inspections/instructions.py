@@ -6,7 +6,7 @@ Belongs here: judgements on the bytes that will be sent, decoded again. Does not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -36,12 +36,17 @@ LAYOUT = {
 
 
 def inspect(
-    epoch: int, plans: Sequence[RunPlan], *, net_energy: pl.DataFrame, traded: pl.DataFrame, orders: pl.DataFrame
+    epoch: int,
+    plans: Sequence[RunPlan],
+    *,
+    net_energy: pl.DataFrame,
+    traded: Mapping[str, int],
+    orders: Collection[bytes],
 ) -> list[Verdict]:
     """All checks on one epoch's runs.
 
-    `net_energy`: rows of the epoch and late rows booked with it; `traded` (wallet, traded_wh) by the fills;
-    `orders` (order_id) the filled ones that a wallet signed.
+    `net_energy`: rows of the epoch and late rows booked with it; `traded` Wh by wallet, by the fills; `orders` the ids
+    of the filled ones that a wallet signed.
     """
     return [
         _energy(epoch, plans, net_energy),
@@ -63,9 +68,12 @@ def _sum(plan: RunPlan, batches: Sequence[Batch]) -> list[int]:
 
 
 def _energy(epoch: int, plans: Sequence[RunPlan], net_energy: pl.DataFrame) -> Verdict:
-    usable = net_energy.filter(~pl.col("missing"))
-    on_time = int(usable.filter(pl.col("revision") == 0, pl.col("epoch") == epoch)["net_wh"].sum())
-    late = int(usable.filter(pl.col("revision") > 0, pl.col("booked_epoch") == epoch)["net_wh"].sum())
+    on_time = late = 0
+    columns = (net_energy[name].to_list() for name in ("missing", "revision", "epoch", "booked_epoch", "net_wh"))
+    for missing, revision, of, booked, net in zip(*columns, strict=True):
+        if not missing:
+            on_time += net if revision == 0 and of == epoch else 0
+            late += net if revision > 0 and booked == epoch else 0
     rows: list[tuple[str, int, int]] = []
     for plan in plans:
         metered, traded = _sum(plan, plan.registry), _sum(plan, plan.trading)
@@ -83,15 +91,14 @@ def _energy(epoch: int, plans: Sequence[RunPlan], net_energy: pl.DataFrame) -> V
         elif plan.kind == RESETTLEMENT:
             gained = sum(int(np.clip(entries_of(plan, batch), 0, None).sum()) for batch in plan.registry)
             rows.append((f"run {plan.run}: x > 0 is minted and burned", gained, traded[0]))
-    failing = pl.DataFrame(rows, schema={"what": pl.String, "left": pl.Int64, "right": pl.Int64}, orient="row").filter(
-        pl.col("left") != pl.col("right")
-    )
+    open_sums = [row for row in rows if row[1] != row[2]]
+    failing = pl.DataFrame(open_sums, schema={"what": pl.String, "left": pl.Int64, "right": pl.Int64}, orient="row")
     return verdict(
         ENERGY, epoch, failing, f"{len(plans)} runs, net {on_time} Wh on time, {late} Wh late", "an open sum"
     )
 
 
-def _fills(epoch: int, plans: Sequence[RunPlan], traded: pl.DataFrame, orders: pl.DataFrame) -> Verdict:
+def _fills(epoch: int, plans: Sequence[RunPlan], expected: Mapping[str, int], orders: Collection[bytes]) -> Verdict:
     planned: list[tuple[str, int]] = []
     recorded: Counter[bytes] = Counter()
     for plan in plans:
@@ -102,13 +109,12 @@ def _fills(epoch: int, plans: Sequence[RunPlan], traded: pl.DataFrame, orders: p
     counts = Counter(wallet for wallet, _ in planned)
     sums = dict(planned)
     rows = [(wallet, "entries of the wallet", count, 1) for wallet, count in counts.items() if count != 1]
-    expected = dict(traded.select("wallet", "traded_wh").iter_rows())
     rows += [
         (wallet, "traded Wh, planned and filled", sums.get(wallet, 0), expected.get(wallet, 0))
         for wallet in sorted(expected.keys() | sums.keys())
         if sums.get(wallet, 0) != expected.get(wallet, 0)
     ]
-    filled = set(orders["order_id"].to_list())
+    filled = set(orders)
     rows += [
         (order_id.hex(), "leaves of a filled, signed order", recorded[order_id], int(order_id in filled))
         for order_id in sorted(filled | set(recorded))

@@ -34,8 +34,8 @@ NET = pl.DataFrame(
         "missing": [False, False],
     }
 )
-FILLED = pl.DataFrame({"wallet": ["seller", "buyer"], "traded_wh": [-900, 900]})
-ORDERS = pl.DataFrame({"order_id": [ORDER_ID]})
+FILLED = {"seller": -900, "buyer": 900}
+ORDERS = [ORDER_ID]
 
 
 @cache
@@ -81,7 +81,7 @@ def plan() -> RunPlan:
     )
 
 
-def failures(given: RunPlan, **frames: pl.DataFrame) -> list[str]:
+def failures(given: RunPlan, **frames: Any) -> list[str]:
     known: dict[str, Any] = {"net_energy": NET, "traded": FILLED, "orders": ORDERS} | frames
     found = instructions.inspect(EPOCH, [given], **known)
     assert [one.check for one in found] == list(instructions.CHECKS)
@@ -108,7 +108,7 @@ def test_a_wallet_in_two_batches_fails() -> None:
 
 
 def test_a_fill_without_an_entry_fails() -> None:
-    other = pl.DataFrame({"wallet": ["seller", "buyer", "third"], "traded_wh": [-900, 850, 50]})
+    other = {"seller": -900, "buyer": 850, "third": 50}
     assert failures(plan(), traded=other) == [instructions.FILLS]
 
 
@@ -117,7 +117,7 @@ def test_a_filled_order_that_is_not_recorded_fails() -> None:
 
 
 def test_a_recorded_order_that_was_not_filled_fails() -> None:
-    assert failures(plan(), orders=ORDERS.clear()) == [instructions.FILLS]
+    assert failures(plan(), orders=[]) == [instructions.FILLS]
 
 
 def test_a_batch_that_does_not_fit_a_transaction_fails() -> None:

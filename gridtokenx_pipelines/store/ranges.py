@@ -1,0 +1,144 @@
+"""What many epochs hold, each table read once: runs, plans, entries, clearings and signed orders by epoch.
+
+Belongs here: SQL that takes a list of epochs and gives its rows apart by epoch. Does not belong here: one epoch's reads
+(ledger.py, clearing.py, energy.py), writing. A statement an epoch and table is what a range's time would go to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+from sqlalchemy import Connection, text
+
+from gridtokenx_pipelines.settlement.batches import RunPlan, SignedOrder
+from gridtokenx_pipelines.settlement.frames import METER_ENTRIES, WALLET_ENTRIES
+from gridtokenx_pipelines.store.clearing import TABLES, EpochRow
+from gridtokenx_pipelines.store.energy import NET_ENERGY
+from gridtokenx_pipelines.store.ledger import Run
+from gridtokenx_pipelines.store.postgres import quoted, read_frame
+
+# entries held at once: some hundred MB as Python rows on their way into a frame
+MOST_ROWS = 40_000
+NET_COLUMNS = ", ".join(NET_ENERGY)
+
+
+def groups(epochs: Sequence[int], rows_each: int) -> Iterator[list[int]]:
+    """The epochs in their order, in groups that hold at most `MOST_ROWS` rows of `rows_each` an epoch, or one epoch."""
+    size = max(MOST_ROWS // max(rows_each, 1), 1)
+    for start in range(0, len(epochs), size):
+        yield list(epochs[start : start + size])
+
+
+def runs(connection: Connection, epochs: Sequence[int]) -> dict[int, list[Run]]:
+    """Runs booked for each epoch, in order of run; an empty list where there is none."""
+    found: dict[int, list[Run]] = {epoch: [] for epoch in epochs}
+    rows = connection.execute(
+        text("SELECT seq, epoch, run, kind, status FROM runs WHERE epoch = ANY(:epochs) ORDER BY epoch, run"),
+        {"epochs": list(epochs)},
+    )
+    for row in rows:
+        found[row.epoch].append(Run(**row._mapping))
+    return found
+
+
+def plans(connection: Connection, epochs: Sequence[int]) -> dict[int, list[RunPlan]]:
+    """Stored plans of each epoch, in order of run; a run without a plan is left out."""
+    found: dict[int, list[RunPlan]] = {epoch: [] for epoch in epochs}
+    rows = connection.execute(
+        text("SELECT epoch, plan FROM runs WHERE epoch = ANY(:epochs) AND plan IS NOT NULL ORDER BY epoch, run"),
+        {"epochs": list(epochs)},
+    )
+    for epoch, raw in rows:
+        found[epoch].append(RunPlan.decode(raw))
+    return found
+
+
+def wallet_entries(connection: Connection, seqs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """Wallet entries of these runs by seq, each by wallet."""
+    return _entries(connection, "settlements", WALLET_ENTRIES, "wallet", seqs)
+
+
+def meter_entries(connection: Connection, seqs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """Meter entries of these runs by seq, each by meter."""
+    return _entries(connection, "meter_settlements", METER_ENTRIES, "meter_id", seqs)
+
+
+def _entries(
+    connection: Connection, table: str, schema: pl.Schema, key: str, seqs: Sequence[int]
+) -> dict[int, pl.DataFrame]:
+    rows = read_frame(
+        connection,
+        f"SELECT {', '.join(schema)} FROM {quoted(table)} WHERE seq = ANY(:seqs) ORDER BY seq, {key}",  # noqa: S608
+        {"seqs": list(seqs)},
+        schema,
+    )
+    return _apart(rows, "seq", seqs)
+
+
+def cleared(connection: Connection, table: str, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """A table of the clearing (`fills`, `zone_results` and so on) of each epoch, in the order of its key."""
+    schema, key = TABLES[table]
+    rows = read_frame(
+        connection,
+        f"SELECT epoch, {', '.join(schema)} FROM {quoted(table)} "  # noqa: S608 - our own names
+        f"WHERE epoch = ANY(:epochs) ORDER BY epoch, {key}",
+        {"epochs": list(epochs)},
+        {"epoch": pl.Int64, **schema},
+    )
+    return {epoch: frame.drop("epoch") for epoch, frame in _apart(rows, "epoch", epochs).items()}
+
+
+def epoch_rows(connection: Connection, epochs: Sequence[int]) -> dict[int, EpochRow]:
+    """Each epoch's own row, where it has one."""
+    names = ", ".join(EpochRow.__struct_fields__)
+    rows = connection.execute(
+        text(f"SELECT {names} FROM market_epochs WHERE epoch = ANY(:epochs)"),  # noqa: S608 - our own names
+        {"epochs": list(epochs)},
+    )
+    return {row.epoch: EpochRow(**row._mapping) for row in rows}
+
+
+def booked_energy(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """What each epoch books: its rows on time by meter, then the late rows that are booked with it."""
+    rows = read_frame(
+        connection,
+        f"SELECT CASE WHEN revision = 0 THEN epoch ELSE booked_epoch END AS books, {NET_COLUMNS} FROM net_energy "  # noqa: S608
+        "WHERE (epoch = ANY(:epochs) AND revision = 0) OR (booked_epoch = ANY(:epochs) AND revision > 0) "
+        "ORDER BY books, revision > 0, meter_id, epoch",
+        {"epochs": list(epochs)},
+        {"books": pl.Int64, **NET_ENERGY},
+    )
+    return {epoch: frame.drop("books") for epoch, frame in _apart(rows, "books", epochs).items()}
+
+
+def signed_orders(connection: Connection, epochs: Sequence[int]) -> dict[int, tuple[SignedOrder, ...]]:
+    """The signed bytes of each epoch's filled orders, as `plan_run` takes them."""
+    rows = connection.execute(
+        text(
+            "SELECT f.epoch, o.wallet, o.message, o.signature FROM fills f JOIN orders o USING (epoch, wallet, "
+            "order_id) WHERE f.epoch = ANY(:epochs) AND o.message IS NOT NULL "
+            "AND o.status NOT IN ('cancelled', 'rejected') ORDER BY f.epoch, o.wallet, o.order_id"
+        ),
+        {"epochs": list(epochs)},
+    )
+    found: dict[int, list[SignedOrder]] = {epoch: [] for epoch in epochs}
+    for epoch, wallet, message, signature in rows:
+        found[epoch].append(SignedOrder(wallet=wallet, message=message, signature=signature))
+    return {epoch: tuple(each) for epoch, each in found.items()}
+
+
+def chain_order_ids(connection: Connection, epochs: Sequence[int]) -> dict[int, list[bytes]]:
+    """Ids of each epoch's on-chain orders: filled ones of them have no leaf under the clearing root."""
+    found: dict[int, list[bytes]] = {epoch: [] for epoch in epochs}
+    sql = "SELECT epoch, order_id FROM chain_orders WHERE epoch = ANY(:epochs)"
+    for epoch, order_id in connection.execute(text(sql), {"epochs": list(epochs)}):
+        found[epoch].append(bytes(order_id))
+    return found
+
+
+def _apart(rows: pl.DataFrame, column: str, wanted: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """The rows by a column that they are ordered by; no row where a wanted value has none."""
+    found = dict.fromkeys(wanted, rows.clear())
+    found |= {int(key[0]): part for key, part in rows.partition_by(column, as_dict=True, maintain_order=True).items()}
+    return found
