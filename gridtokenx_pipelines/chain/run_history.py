@@ -46,7 +46,7 @@ class Landed(msgspec.Struct, frozen=True):
 
 def landed_of(client: ChainClient, epoch: int) -> list[Landed]:
     """Every batch, commitment, record and finalisation of the epoch's runs that landed, oldest first."""
-    signatures = _history(client, epoch)
+    signatures = history_of_epoch(client, epoch)
     config = {"encoding": "base64", "maxSupportedTransactionVersion": 0, **CONFIRMED}
     details = client.call_many("getTransaction", [[signature, config] for signature in signatures])
     programs = {addresses.program_id(name) for name in PROGRAMS}
@@ -91,7 +91,7 @@ def landed_of(client: ChainClient, epoch: int) -> list[Landed]:
     return found
 
 
-def _history(client: ChainClient, epoch: int) -> list[str]:
+def history_of_epoch(client: ChainClient, epoch: int) -> list[str]:
     """Signatures that named the epoch's accounts and succeeded, in the order they landed."""
     slots: dict[str, tuple[int, int]] = {}
     for address in (addresses.epoch(epoch), addresses.metered(epoch)):

@@ -7,7 +7,7 @@ which corrections are booked (resettlement.py), writing anything (store/ledger.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import polars as pl
@@ -143,13 +143,15 @@ def book_late(
     balances: pl.DataFrame,
     accounts: MarketAccounts,
     rules: Rules,
+    voided: Collection[int] = (),
 ) -> Booking:
-    """The catch-up run after run 0 of `epoch`: rows with that `booked_epoch` and revision ≥ 1.
+    """The catch-up run after run 0 of `epoch`: rows with that `booked_epoch` and revision ≥ 1, of `voided` epochs all.
 
     Surplus is credited, then deficits burn what is held, the dearest tariff class first; the rest of each class is
     residual, billed per class. Raises LedgerError if there is no such row or one is missing.
     """
-    rows = net_energy.filter((pl.col("booked_epoch") == epoch) & (pl.col("revision") > 0))
+    late = (pl.col("revision") > 0) | (pl.col("epoch").is_in(list(voided)) & ~pl.col("missing"))
+    rows = net_energy.filter((pl.col("booked_epoch") == epoch) & late)
     if rows.is_empty():
         raise LedgerError(f"no late rows are booked with epoch {epoch}; skip its late run")
     _require_none(rows.filter("missing"), "late row without registers", "interpolate it before it is booked")

@@ -138,6 +138,9 @@ def events_of(connection: Connection, epoch: int, event: str) -> Iterator[Messag
     row = read_epoch(connection, epoch)
     if row is None:
         raise ValueError(f"epoch {epoch} is in the outbox but not in market_epochs; restore it from the backup")
+    if event == "voided":
+        yield _transition(epoch, "cleared", "voided")
+        return
     halted_or_cleared = "halted" if row.halted else "cleared"
     if event == "settled":
         yield _transition(epoch, halted_or_cleared, "settled")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from gridtokenx_pipelines.settlement.double_entry import BRIDGE, RESIDUAL, SUPPLIER, row
 from gridtokenx_pipelines.settlement.frames import LEDGER_ROWS
-from gridtokenx_pipelines.store.ledger import copy_ledger_rows, lock_ledger
+from gridtokenx_pipelines.store.ledger import copy_ledger_rows, last_seq, lock_ledger
 from gridtokenx_pipelines.store.postgres import read_frame
 
 ACCOUNTS = ("supplier", "platform", "grid_operator")
@@ -144,7 +144,7 @@ def _new_deposit(connection: Connection, reference: str, owner: str, amount_uthb
     if amount_uthb <= 0:
         raise ValueError(f"deposit {reference!r} was {amount_uthb} µTHB, must be above 0; correct the amount")
     lock_ledger(connection)
-    after_seq = int(connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one())
+    after_seq = last_seq(connection)
     result = connection.execute(
         text(
             "INSERT INTO deposits (reference, owner, amount_uthb, epoch, after_seq) "

@@ -79,14 +79,32 @@ def latest(connection: Connection, epoch: int) -> pl.DataFrame:
 
 
 def late_rows(connection: Connection, booked_epoch: int) -> pl.DataFrame:
-    """Catch-up rows that are booked right after run 0 of `booked_epoch`, by meter and epoch."""
+    """Catch-up rows that are booked with `booked_epoch` after its run 0, by meter and epoch.
+
+    Those of voided epochs, on time or late, count too: as what they are, but with the epoch that books them.
+    """
+    columns = ", ".join("n." + name for name in NET_ENERGY if name != "booked_epoch")
     return read_frame(
         connection,
-        f"SELECT {NET_COLUMNS} FROM net_energy WHERE booked_epoch = :epoch AND revision > 0 "  # noqa: S608
-        "ORDER BY meter_id, epoch",
+        f"SELECT {columns}, CAST(:epoch AS BIGINT) AS booked_epoch FROM net_energy n "  # noqa: S608
+        "LEFT JOIN voided_epochs v ON v.epoch = n.booked_epoch WHERE NOT n.missing "
+        "AND (v.booked_epoch = :epoch OR n.booked_epoch = :epoch AND v.epoch IS NULL AND n.revision > 0) "
+        "ORDER BY n.meter_id, n.epoch",
         {"epoch": booked_epoch},
         NET_ENERGY,
     )
+
+
+def voided_between(connection: Connection, first: int, last: int) -> dict[int, int]:
+    """Voided epochs of the range → the epoch that their energy is booked with; also those booked in the range."""
+    rows = connection.execute(
+        text(
+            "SELECT epoch, booked_epoch FROM voided_epochs WHERE epoch BETWEEN :first AND :last "
+            "OR booked_epoch BETWEEN :first AND :last ORDER BY epoch"
+        ),
+        {"first": first, "last": last},
+    )
+    return {int(epoch): int(booked) for epoch, booked in rows}
 
 
 def corrections_waiting(connection: Connection, through_epoch: int) -> pl.DataFrame:
@@ -118,7 +136,7 @@ def conclude_corrections(connection: Connection, outcomes: pl.DataFrame, seq: in
         connection.execute(
             text(
                 "UPDATE corrections SET status = :status, x_wh = :x, reason = :reason, booked_seq = :seq, "
-                "booked_run_epoch = :epoch WHERE meter_id = :meter AND boundary_epoch = :boundary "
+                "booked_run_epoch = :epoch, concluded_after = (SELECT max(seq) FROM runs) WHERE meter_id = :meter AND boundary_epoch = :boundary "
                 "AND revision = :revision AND (booked_seq IS NULL OR status = 'rejected')"
             ),
             {

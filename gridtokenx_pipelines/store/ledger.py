@@ -54,8 +54,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 def state_before(connection: Connection) -> State:
     """The state that the next run is booked on; holds the ledger's lock until the transaction ends."""
     lock_ledger(connection)
-    last = connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one()
-    return State(seq=int(last) + 1, balances=balances(connection), accounts=market_accounts(connection))
+    return State(seq=last_seq(connection) + 1, balances=balances(connection), accounts=market_accounts(connection))
 
 
 def balances(connection: Connection) -> pl.DataFrame:
@@ -96,13 +95,17 @@ def open_runs(connection: Connection) -> list[Run]:
 
 
 def last_seq(connection: Connection) -> int:
-    """The seq of the newest booked run, 0 before the first."""
-    return int(connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one())
+    """The seq of the newest run, booked or void on the chain with a seq of its own; 0 before the first."""
+    sql = "SELECT greatest((SELECT max(seq) FROM runs), (SELECT max(used_seq) FROM voided_runs), 0)"
+    return int(connection.execute(text(sql)).scalar_one())
 
 
 def next_run(connection: Connection, epoch: int) -> int:
-    """The number that the next run of an epoch gets."""
-    return max((each.run for each in runs_of(connection, epoch)), default=-1) + 1
+    """The number that the next run of an epoch gets: after those booked, and those that are void on the chain."""
+    void = connection.execute(
+        text("SELECT coalesce(max(run), -1) FROM voided_runs WHERE epoch = :epoch AND on_chain"), {"epoch": epoch}
+    ).scalar_one()
+    return max([int(void), *(each.run for each in runs_of(connection, epoch))]) + 1
 
 
 def book(connection: Connection, booking: Booking, cause: str = "") -> Run:
@@ -115,7 +118,7 @@ def book(connection: Connection, booking: Booking, cause: str = "") -> Run:
     for each in runs_of(connection, booking.epoch):
         if each.run == booking.run or (booking.kind == LATE and each.kind == LATE):
             return each
-    last = int(connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one())
+    last = last_seq(connection)
     if booking.seq != last + 1:
         raise StaleBookingError(
             f"booking has seq {booking.seq}, next is {last + 1}; compute it from state_before again"

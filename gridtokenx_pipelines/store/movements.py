@@ -23,7 +23,7 @@ from gridtokenx_pipelines.settlement.double_entry import (
     row,
 )
 from gridtokenx_pipelines.settlement.frames import LEDGER_ROWS
-from gridtokenx_pipelines.store.ledger import copy_ledger_rows, lock_ledger
+from gridtokenx_pipelines.store.ledger import copy_ledger_rows, last_seq, lock_ledger
 from gridtokenx_pipelines.store.postgres import read_frame
 
 READER = "market"
@@ -156,7 +156,7 @@ def book(connection: Connection, leg: Leg) -> bool:
     Raises ShortOfGrid where the ledger has spent GRID that left on the chain.
     """
     lock_ledger(connection)
-    after_seq = int(connection.execute(text("SELECT coalesce(max(seq), 0) FROM runs")).scalar_one())
+    after_seq = last_seq(connection)
     found = connection.execute(
         text("SELECT grid_wh, thbc_uthb, debt_uthb FROM balances WHERE owner = :owner"), {"owner": leg.owner}
     ).one_or_none()

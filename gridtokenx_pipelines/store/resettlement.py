@@ -91,8 +91,9 @@ def booked_nets(connection: Connection, meters: list[str], epochs: list[int]) ->
             WHERE n.revision = 0 AND NOT n.missing
             UNION ALL
             SELECT n.meter_id, n.zone_id, n.epoch, n.net_wh FROM net_energy n
-            JOIN runs r ON r.epoch = n.booked_epoch AND r.kind = :late
-            WHERE n.revision > 0
+            LEFT JOIN voided_epochs v ON v.epoch = n.booked_epoch
+            JOIN runs r ON r.epoch = coalesce(v.booked_epoch, n.booked_epoch) AND r.kind = :late
+            WHERE NOT n.missing AND (n.revision > 0 OR v.epoch IS NOT NULL)
         ), shifts AS (
             SELECT meter_id, boundary_epoch - 1 AS epoch, production_delta_wh - consumption_delta_wh AS wh
             FROM corrections WHERE status IN ('booked', 'recorded')
@@ -164,9 +165,10 @@ def late_residuals(connection: Connection, wallets: list[str]) -> pl.DataFrame:
         connection,
         """
         SELECT n.wallet, n.epoch, r.seq, -n.net_wh AS deficit_wh, s.residual_on_peak_wh, s.residual_off_peak_wh
-        FROM net_energy n JOIN runs r ON r.epoch = n.booked_epoch AND r.kind = :late
+        FROM net_energy n LEFT JOIN voided_epochs v ON v.epoch = n.booked_epoch
+        JOIN runs r ON r.epoch = coalesce(v.booked_epoch, n.booked_epoch) AND r.kind = :late
         JOIN settlements s ON s.seq = r.seq AND s.wallet = n.wallet
-        WHERE n.revision > 0 AND n.net_wh < 0 AND n.wallet = ANY(:wallets) ORDER BY n.epoch, n.meter_id
+        WHERE NOT n.missing AND (n.revision > 0 OR v.epoch IS NOT NULL) AND n.net_wh < 0 AND n.wallet = ANY(:wallets) ORDER BY n.epoch, n.meter_id
         """,
         {"wallets": wallets, "late": LATE},
         {
