@@ -78,6 +78,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     shifts: Mapping[int, tuple[Shift, ...]]
     starts: Mapping[int, Start]
     rules: Mapping[int, Rules]
+    voided: frozenset[int] = frozenset()
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +193,8 @@ def _book(run: RunOf, state: State, columns: _Columns, given: Inputs) -> Booking
         return _initial(run, state, columns, given)
     place = {"seq": run.seq, "epoch": run.epoch, "run": run.run, "balances": state.frame(), "accounts": state.accounts}
     if run.kind == LATE:
-        booking = book_late(net_energy=columns.net_energy, rules=given.rules[run.epoch], **place)  # type: ignore[arg-type]
+        rates, void = given.rules[run.epoch], given.voided
+        booking = book_late(net_energy=columns.net_energy, rules=rates, voided=void, **place)  # type: ignore[arg-type]
     else:
         rules = {each: given.rules.get(each, given.rules[run.epoch]) for each in (run.epoch - 1, run.epoch)}
         booking = book_resettlement(shifts=given.shifts.get(run.seq, ()), rules=rules, **place)  # type: ignore[arg-type]

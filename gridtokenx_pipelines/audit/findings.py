@@ -47,11 +47,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class EpochState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an epoch has come: its status word (null: no row), runs booked and runs finalised."""
+    """How far an epoch has come: its status word (null: no row), runs booked and runs finalised; `void` a void epoch,
+    which is settled with no run of its own, or with the late run that settles its energy."""
 
     status: str | None = None
     runs: int = 0
     finalised: int = 0
+    void: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +71,7 @@ def standing(state: EpochState) -> str:
     """OK for an epoch settled whole, else the word for how far it is."""
     if state.status is None and not state.runs:
         return NEVER_RAN
-    if state.runs and state.finalised == state.runs and state.status == "settled":
+    if (state.runs or state.void) and state.finalised == state.runs and state.status == "settled":
         return OK
     return PARTLY if state.finalised else NOT_SETTLED
 
@@ -91,6 +93,8 @@ def judge(epoch: int, state: EpochState, found: Iterable[Finding]) -> Verdict:
 
 
 def _words(verdict: str, state: EpochState, found: list[Finding]) -> str:
+    if verdict == OK and state.void:
+        return f"void: no trades; {state.runs} runs settle energy late, and equal their recomputation and the chain"
     if verdict == OK:
         return f"{state.runs} runs: everything equals its recomputation, the database and the chain"
     if verdict == NEVER_RAN:

@@ -28,6 +28,7 @@ MOST_PASSES = 8
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """All inputs of a range. `market` by epoch: the rules, network and mechanism in force then; `covers` (COVER) a
     first guess; `history` each zone's priced epochs before the range, `resumed` from where the breaker forgets them;
+    `voided` epochs whose rows are booked late, with the epoch that their `booked_epoch` names;
     `islands` epochs without the upstream grid, where nobody buys back;
     `shifts` and `starts` as entries.Inputs; `rules_before` those of the epoch before the first, whose refunds a
     resettlement of the first may pay."""
@@ -51,6 +52,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     resumed: tuple[int, ...] = ()
     rules_before: Mapping[int, Rules] = {}
     islands: frozenset[int] = frozenset()
+    voided: frozenset[int] = frozenset()
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +223,7 @@ def _ledger(given: Given, cleared: Mapping[int, Cleared]) -> Ledger:
             shifts=given.shifts,
             starts=given.starts,
             rules={**given.rules_before, **{epoch: market.rules for epoch, market in given.market.items()}},
+            voided=given.voided,
         ),
     )
 

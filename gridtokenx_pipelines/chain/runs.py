@@ -23,6 +23,7 @@ from gridtokenx_pipelines.chain.lookup import Lookup
 from gridtokenx_pipelines.chain.outbox import Outbox, OutboxItem
 from gridtokenx_pipelines.chain.outbox_store import Receipt
 from gridtokenx_pipelines.chain.run_steps import CLEARING, METERING, Missing, RunKeys, RunSteps
+from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.batches import RunPlan
 
 Account = dict[str, Any] | None
@@ -36,7 +37,9 @@ class RunVoided(ChainError):
 
     def __init__(self, plan: RunPlan) -> None:
         super().__init__(
-            f"run {plan.run} of epoch {plan.epoch} (seq {plan.seq}) is void on the chain", name="RunVoided"
+            f"run {plan.run} of epoch {plan.epoch} (seq {plan.seq}) is void on the chain; take its booking back with "
+            f"`gridtokenx settle void {key_of(plan.epoch)} --reason …`",
+            name="RunVoided",
         )
         self.plan = plan
 

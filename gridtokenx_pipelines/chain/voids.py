@@ -86,9 +86,7 @@ def now_of(client: ChainClient, market: dict[str, int]) -> int:
     return client.chain_time()
 
 
-def void_item(
-    payer: Signer, authority: Signer, void: ChainVoid, found: RunOnChain, plan: RunPlan | None
-) -> OutboxItem:
+def void_item(payer: Signer, authority: Signer, void: ChainVoid, found: RunOnChain, plan: RunPlan | None) -> OutboxItem:
     """The transaction that voids a run, opening its epoch first where nobody did. With `plan` its header goes along, so
     that the run uses its seq."""
     trading, registry, epoch = Program.load("trading"), Program.load("registry"), void.epoch

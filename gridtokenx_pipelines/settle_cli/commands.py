@@ -12,15 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+import msgspec
 import polars as pl
 
 from gridtokenx_pipelines.chain.errors import ChainError
 from gridtokenx_pipelines.config import Settings
 from gridtokenx_pipelines.epochs import epoch_of_key, key_of
-from gridtokenx_pipelines.settlement_service import disputes, movements, reconcile, resettlement, retention, stuck
+from gridtokenx_pipelines.settlement_service import (
+    disputes,
+    movements,
+    reconcile,
+    resettlement,
+    retention,
+    stuck,
+    taking_back,
+    voids,
+)
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from gridtokenx_pipelines.store import disputes as dispute_store
 from gridtokenx_pipelines.store import runs as run_store
+from gridtokenx_pipelines.store import voids as void_store
 from gridtokenx_pipelines.units import thb
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
@@ -151,6 +162,49 @@ def resume() -> None:
         done = stuck.resume(services)
     click.echo(f"{len(done.epochs)} epochs brought to their end, {done.reopened} runs opened again, "
                f"{done.stamped} receipts became final")  # fmt: skip
+
+
+@settle.command()
+@click.argument("key", metavar="EPOCH")
+@click.option("--run", type=click.IntRange(0), help="Which run; else the first open one of the epoch.")
+@click.option("--reason", help="Why, for the record. [required without --dry-run]")
+@click.option("--by", "decided_by", default="authority", show_default=True, help="Who decided.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be void and taken back.")
+@json_option
+def void(key: str, run: int | None, reason: str | None, decided_by: str, dry_run: bool, as_json: bool) -> None:  # noqa: PLR0917 - options
+    """Void a stuck run with the authority's key, 24 h after its epoch's gate.
+
+    All epochs booked after a stuck one are void with it: no trades, their energy is settled by a late run. The ledger
+    takes the bookings back. The same command again ends what a crash left half done.
+    """
+    if not dry_run and not (reason or "").strip():
+        raise click.UsageError("--reason is missing: a void stays on record; say why, or look first with --dry-run")
+    decision = taking_back.Decision(epoch=_epoch(key), run=run, reason=reason or "", decided_by=decided_by)
+    with _services() as services:
+        try:
+            done = voids.void(services, decision, dry_run=dry_run)
+        except taking_back.VoidRefused as error:
+            click.echo(f"refused: {error}", err=True)
+            sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(done) | {"dry_run": dry_run}))
+        return
+    for line in done.words:
+        click.echo(line)
+    click.echo("dry run: nothing was sent, nothing was booked" if dry_run else "bring the late run to the chain with "
+               "`gridtokenx settle resume`, unless the sensors do")  # fmt: skip
+
+
+@settle.command("voids")
+@json_option
+def list_voids(as_json: bool) -> None:
+    """Every voided run: why, by whom, and what it had been booked as."""
+    with _services() as services, services.engine.connect() as connection:
+        found = void_store.voids(connection).with_columns(
+            pl.col("epoch").map_elements(key_of, return_dtype=pl.String),
+            kind=pl.col("kind").replace_strict({1: "initial", 2: "late", 3: "resettlement"}, return_dtype=pl.String),
+        )
+        _show(found, as_json, "nothing was ever voided")
 
 
 @settle.command("keep-house")

@@ -101,7 +101,10 @@ def _clear(services: Services, connection: Connection, epoch: int, outcome: Outc
     state = ledger.state_before(connection)  # takes the ledger's lock, so no status below can change under us
     status = statuses(connection, epoch - 1, epoch)
     if status.get(epoch) in CLEARED:
-        _judge_again(services, connection, epoch, outcome)
+        if epoch in energy.voided_between(connection, epoch, epoch):
+            _say_void(epoch, outcome)
+        else:
+            _judge_again(services, connection, epoch, outcome)
         return not failed([*outcome.book_verdicts, *outcome.result_verdicts])
     first = first_epoch(connection)
     if first is not None and epoch > first and status.get(epoch - 1) not in CLEARED:
@@ -253,6 +256,16 @@ def _keep_repairs(connection: Connection, epoch: int, found: feasible.Feasible) 
         what="epoch_repaired",
         detail={"epoch": epoch, "repairs": list(found.repairs), "cleared_wh": {str(k): v for k, v in cleared.items()}},
     )
+
+
+def _say_void(epoch: int, outcome: Outcome) -> None:
+    """A voided epoch has no book and no result any more, so there is nothing that could be wrong with them."""
+    words = "the epoch is void: no trades, its energy is settled by a late run"
+    for verdicts, names in (
+        (outcome.book_verdicts, book_inspection.CHECKS),
+        (outcome.result_verdicts, result_inspection.CHECKS),
+    ):
+        verdicts.extend(Verdict(check=name, epoch=epoch, passed=True, detail=words) for name in names)
 
 
 def _judge_again(services: Services, connection: Connection, epoch: int, outcome: Outcome) -> None:

@@ -27,7 +27,7 @@ from gridtokenx_pipelines.settlement_service.inspections import receipts as insp
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audit, ledger, participants, ranges
+from gridtokenx_pipelines.store import audit, energy, ledger, participants, ranges
 from gridtokenx_pipelines.store.clearing import settle_epochs as settle_all
 from gridtokenx_pipelines.store.market_events import announce_all
 from gridtokenx_pipelines.store.settled import outbox_between, receipts_between
@@ -191,6 +191,7 @@ def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:
             receipts=receipts_between(connection, epochs[0], epochs[-1]),
             entries=ledger.wallet_entries(connection, epochs[0], epochs[-1]),
             proof=proof,
+            void=energy.voided_between(connection, epochs[0], epochs[-1]),
         )
 
 

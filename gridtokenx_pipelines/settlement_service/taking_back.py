@@ -71,9 +71,7 @@ class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
             f"movements booked anew: {self.movements_again}; corrections that wait again: {self.corrections_waiting}"
         )
         if self.late_epoch is not None:
-            lines.append(
-                f"late run of {key_of(self.late_epoch)}: {self.late_meters} meters, net {self.late_net_wh} Wh"
-            )
+            lines.append(f"late run of {key_of(self.late_epoch)}: {self.late_meters} meters, net {self.late_net_wh} Wh")
         return tuple(lines)
 
 

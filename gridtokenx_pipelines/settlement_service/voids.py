@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from sqlalchemy import Connection
 
 from gridtokenx_pipelines.chain import voids as chain
 from gridtokenx_pipelines.chain.outbox import Outbox
@@ -66,13 +67,16 @@ def adopt(services: Services, decision: Decision, epochs: Sequence[int]) -> Take
         known = store.known(connection, epochs)
         new = [each for each in said if (each.epoch, each.run) not in known]
         if not new:
-            raise VoidRefused("not_void", f"the chain has no void of {', '.join(map(key_of, epochs))} that is not booked")
+            where = ", ".join(map(key_of, epochs))
+            raise VoidRefused("not_void", f"the chain has no void of {where} that is not taken back already")
         done = take_back(services, connection, decision, new, ledger.open_runs(connection))
     services.publish()
     return done
 
 
-def _voiding(services: Services, connection, decision: Decision, open_runs: Sequence[ledger.Run]) -> Voiding:  # type: ignore[no-untyped-def]
+def _voiding(
+    services: Services, connection: Connection, decision: Decision, open_runs: Sequence[ledger.Run]
+) -> Voiding:
     """The target and all that must be void with it, in the order of the chain."""
     epoch = decision.epoch
     booked = ledger.runs_of(connection, epoch)
@@ -81,7 +85,8 @@ def _voiding(services: Services, connection, decision: Decision, open_runs: Sequ
         return _unbooked(services, connection, decision, booked)
     first = mine[0]
     after = [run for run in open_runs if run.seq >= first.seq]
-    wanted = [ChainVoid(epoch=run.epoch, run=run.run, kind=run.kind, used_seq=0) for run in (first,)]
+    used = 0 if first.kind == CLEARING else first.seq  # a run's header goes along, and takes its turn
+    wanted = [ChainVoid(epoch=epoch, run=first.run, kind=first.kind, used_seq=used)]
     if first.kind == CLEARING:
         last = max(run.epoch for run in after if run.kind == CLEARING)
         wanted = [ChainVoid(epoch=each, run=0, kind=CLEARING, used_seq=0) for each in range(epoch, last + 1)]
@@ -95,7 +100,7 @@ def _voiding(services: Services, connection, decision: Decision, open_runs: Sequ
     return Voiding(target=found[0][0], seq=first.seq, runs=tuple(found))
 
 
-def _unbooked(services: Services, connection, decision: Decision, booked: Sequence[ledger.Run]) -> Voiding:  # type: ignore[no-untyped-def]
+def _unbooked(services: Services, connection: Connection, decision: Decision, booked: Sequence[ledger.Run]) -> Voiding:
     epoch = decision.epoch
     if (epoch, decision.run or 0) in store.known(connection, [epoch]):
         raise VoidRefused("void_already", f"run {decision.run or 0} of {key_of(epoch)} is void, and was taken back")
@@ -118,17 +123,17 @@ def _require_voidable(services: Services, voiding: Voiding, open_runs: Sequence[
         raise VoidRefused("finalised", f"{where} is final on the chain; resume the settlement instead")
     if found.applied:
         raise VoidRefused("applied", f"{where} has {found.applied} batches on the chain; resume the settlement instead")
+    if target.kind == CLEARING and target.epoch != market["settled_through"] + 1:
+        raise VoidRefused(
+            "not_the_first",
+            f"{key_of(market['settled_through'] + 1)} is the first epoch that is neither settled nor void; begin there",
+        )
     now, since = chain.now_of(services.client, market), chain.voidable_from(target.epoch)
     if target.epoch > market["void_through"] and now < since:
         raise VoidRefused(
             "too_early",
             f"{key_of(target.epoch)} may be voided from {_moment(since)} on, 24 h after its gate; on the chain it is "
             f"{_moment(now)}",
-        )
-    if target.kind == CLEARING and target.epoch != market["settled_through"] + 1:
-        raise VoidRefused(
-            "not_the_first",
-            f"{key_of(market['settled_through'] + 1)} is the first epoch that is neither settled nor void; begin there",
         )
     if target.kind != CLEARING:
         if found.root is None:

@@ -94,12 +94,13 @@ def runs(connection: Connection, first: int, last: int) -> pl.DataFrame:
 
 
 def net_energy(connection: Connection, first: int, last: int) -> pl.DataFrame:
-    """Every revision of the range's epochs, and the late rows that are booked in it."""
+    """Every revision of the range's epochs, and the late rows and voided epochs' rows that are booked in it."""
     names = ", ".join(NET_ENERGY)
     return read_frame(
         connection,
         f"SELECT {names} FROM net_energy WHERE epoch BETWEEN :first AND :last "  # noqa: S608
-        "OR (revision > 0 AND booked_epoch BETWEEN :first AND :last)",
+        "OR (revision > 0 AND booked_epoch BETWEEN :first AND :last) "
+        "OR booked_epoch IN (SELECT epoch FROM voided_epochs WHERE booked_epoch BETWEEN :first AND :last)",
         {"first": first, "last": last},
         NET_ENERGY,
     )
@@ -126,17 +127,17 @@ def deposits(connection: Connection) -> pl.DataFrame:
     return read_frame(
         connection,
         "SELECT d.reference, d.owner, d.amount_uthb, d.debt_repaid_uthb, d.epoch, d.after_seq FROM deposits d "
-        "LEFT JOIN ledger_entries l ON l.seq = d.after_seq "
+        "LEFT JOIN standing_entries l ON l.seq = d.after_seq "
         "AND l.memo IN ('deposit ' || d.reference, 'funded ' || d.reference) ORDER BY d.after_seq, l.entry_id",
         schema=DEPOSITS,
     )
 
 
 def posted(connection: Connection, seqs: list[int]) -> pl.DataFrame:
-    """Double-entry rows of these runs and of the deposits after them."""
+    """Double-entry rows of these runs and of the deposits after them, without those that a void took back."""
     return read_frame(
         connection,
-        f"SELECT {', '.join(POSTED)} FROM ledger_entries WHERE seq = ANY(:seqs)",  # noqa: S608
+        f"SELECT {', '.join(POSTED)} FROM standing_entries WHERE seq = ANY(:seqs)",  # noqa: S608
         {"seqs": seqs},
         POSTED,
     )

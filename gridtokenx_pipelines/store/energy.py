@@ -86,7 +86,7 @@ def late_rows(connection: Connection, booked_epoch: int) -> pl.DataFrame:
     columns = ", ".join("n." + name for name in NET_ENERGY if name != "booked_epoch")
     return read_frame(
         connection,
-        f"SELECT {columns}, CAST(:epoch AS BIGINT) AS booked_epoch FROM net_energy n "  # noqa: S608
+        f"SELECT {columns}, CAST(:epoch AS BIGINT) AS booked_epoch FROM net_energy n "  # noqa: S608 - our own names
         "LEFT JOIN voided_epochs v ON v.epoch = n.booked_epoch WHERE NOT n.missing "
         "AND (v.booked_epoch = :epoch OR n.booked_epoch = :epoch AND v.epoch IS NULL AND n.revision > 0) "
         "ORDER BY n.meter_id, n.epoch",
@@ -136,7 +136,8 @@ def conclude_corrections(connection: Connection, outcomes: pl.DataFrame, seq: in
         connection.execute(
             text(
                 "UPDATE corrections SET status = :status, x_wh = :x, reason = :reason, booked_seq = :seq, "
-                "booked_run_epoch = :epoch, concluded_after = (SELECT max(seq) FROM runs) WHERE meter_id = :meter AND boundary_epoch = :boundary "
+                "booked_run_epoch = :epoch, concluded_after = (SELECT max(seq) FROM runs) "
+                "WHERE meter_id = :meter AND boundary_epoch = :boundary "
                 "AND revision = :revision AND (booked_seq IS NULL OR status = 'rejected')"
             ),
             {

@@ -100,12 +100,26 @@ def epoch_rows(connection: Connection, epochs: Sequence[int]) -> dict[int, Epoch
 
 
 def booked_energy(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
-    """What each epoch books: its rows on time by meter, then the late rows that are booked with it."""
+    """What each epoch books: its rows on time by meter, then the late rows that are booked with it.
+
+    A voided epoch has no run 0: its present rows are late ones of the epoch that books them, and say so.
+    """
+    columns = ", ".join(
+        {
+            "revision": "CASE WHEN v.epoch IS NULL THEN n.revision ELSE greatest(n.revision, 1) END AS revision",
+            "booked_epoch": "coalesce(v.booked_epoch, n.booked_epoch) AS booked_epoch",
+        }.get(name, f"n.{name}")
+        for name in NET_ENERGY
+    )
     rows = read_frame(
         connection,
-        f"SELECT CASE WHEN revision = 0 THEN epoch ELSE booked_epoch END AS books, {NET_COLUMNS} FROM net_energy "  # noqa: S608
-        "WHERE (epoch = ANY(:epochs) AND revision = 0) OR (booked_epoch = ANY(:epochs) AND revision > 0) "
-        "ORDER BY books, revision > 0, meter_id, epoch",
+        "SELECT CASE WHEN n.revision = 0 AND v.epoch IS NULL THEN n.epoch "  # noqa: S608 - our own names
+        f"ELSE coalesce(v.booked_epoch, n.booked_epoch) END AS books, {columns} FROM net_energy n "
+        "LEFT JOIN voided_epochs v ON v.epoch = n.booked_epoch "
+        "WHERE (n.epoch = ANY(:epochs) AND n.revision = 0 AND v.epoch IS NULL) "
+        "OR (n.booked_epoch = ANY(:epochs) AND n.revision > 0 AND v.epoch IS NULL) "
+        "OR (v.booked_epoch = ANY(:epochs) AND NOT n.missing) "
+        "ORDER BY books, n.revision > 0, n.meter_id, n.epoch",
         {"epochs": list(epochs)},
         {"books": pl.Int64, **NET_ENERGY},
     )

@@ -168,7 +168,8 @@ def late_residuals(connection: Connection, wallets: list[str]) -> pl.DataFrame:
         FROM net_energy n LEFT JOIN voided_epochs v ON v.epoch = n.booked_epoch
         JOIN runs r ON r.epoch = coalesce(v.booked_epoch, n.booked_epoch) AND r.kind = :late
         JOIN settlements s ON s.seq = r.seq AND s.wallet = n.wallet
-        WHERE NOT n.missing AND (n.revision > 0 OR v.epoch IS NOT NULL) AND n.net_wh < 0 AND n.wallet = ANY(:wallets) ORDER BY n.epoch, n.meter_id
+        WHERE NOT n.missing AND (n.revision > 0 OR v.epoch IS NOT NULL) AND n.net_wh < 0
+            AND n.wallet = ANY(:wallets) ORDER BY n.epoch, n.meter_id
         """,
         {"wallets": wallets, "late": LATE},
         {

@@ -131,7 +131,9 @@ def take_runs(connection: Connection, void_id: int, from_seq: int) -> None:
 def take_epochs(connection: Connection, void_id: int, epochs: Sequence[int], at: datetime) -> None:
     """Move what these epochs cleared to the record: they are settled, empty; their orders expire."""
     for table in OF_EPOCHS:
-        _keep(connection, void_id, table, "epoch = ANY(:epochs)", {"epochs": list(epochs)}, remove=table in OF_EPOCHS[:-1])
+        _keep(
+            connection, void_id, table, "epoch = ANY(:epochs)", {"epochs": list(epochs)}, remove=table in OF_EPOCHS[:-1]
+        )
     connection.execute(
         text(
             "INSERT INTO market_epochs AS old (epoch, status, halted, seq, volume_wh, lost_wh, link_wheeling_uthb, "

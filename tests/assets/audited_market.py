@@ -55,14 +55,19 @@ __all__ = ["EPOCHS", "FIRST", "settings_of", "settled_market"]
 
 @contextmanager
 def settled_market(
-    database_url: str, folder: Path, rules: Rules = RULES, before: Callable[[Services], None] | None = None
+    database_url: str,
+    folder: Path,
+    rules: Rules = RULES,
+    before: Callable[[Services], None] | None = None,
+    more: int = 0,
 ) -> Iterator[Services]:
-    """Services over EPOCHS settled epochs and one more that is only cleared; `before` acts ahead of all of them."""
+    """Services over EPOCHS settled epochs and one more that is only cleared; `before` acts ahead of all of them, `more`
+    epochs after it were only played."""
     with LocalnetProcess(folder / "localnet", slot_ms=20) as localnet:
         with ChainClient(localnet.url) as client:
             bring_up(client)
         with open_services(settings(folder / "data", database_url, localnet.url, rules)) as services:
-            play(services, EPOCHS + 1)
+            play(services, EPOCHS + 1 + more)
             if before is not None:
                 before(services)
             settle(services)

@@ -17,6 +17,7 @@ from gridtokenx_pipelines.audit.findings import Finding
 from gridtokenx_pipelines.audit.recompute import Recomputed
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.idl import Program
+from gridtokenx_pipelines.chain.runs import FLAG_VOID
 from gridtokenx_pipelines.chain.state import read_epochs, read_market, read_roots
 from gridtokenx_pipelines.settlement.batches import RunPlan
 from gridtokenx_pipelines.settlement.frames import CLEARING, LATE, METERING
@@ -148,6 +149,10 @@ def _epochs(
     open_runs = set(gathered.stored.runs.filter(~pl.col("status").is_in(["finalised", "voided"]))["epoch"])
     for epoch in gathered.ran:
         account, booking = accounts.get(epoch), last.get(epoch)
+        if account is not None and account["run"] == 0 and account["status"] == FINALISED:
+            void = bool(account["flags"] & FLAG_VOID)
+            if void != (epoch in gathered.given.voided):
+                found.append(_unequal(epoch, "epoch account void", int(void), int(not void)))
         if account is None or booking is None:
             if epoch not in closed and booking is not None and epoch not in open_runs:
                 detail = "the chain has no account of the epoch, and says that it is not closed"

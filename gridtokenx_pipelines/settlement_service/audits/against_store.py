@@ -29,14 +29,17 @@ STATUS_OF_AN_ORDER = ("status", "reason")
 def compare_store(gathered: Gathered, made: Recomputed, parquet: ParquetStore) -> list[Finding]:
     """All findings of database and frames against the recomputation, of the epochs that ran."""
     frames = FrozenFrames(parquet, gathered.ran)
+    # a void epoch's book and result may lie there still; nothing follows from them
+    traded = FrozenFrames(parquet, [epoch for epoch in gathered.ran if epoch not in gathered.given.voided])
     return [
         *_net_energy(gathered, frames),
         *_corrections(gathered),
         *_orders(gathered, made),
-        *_books(gathered, made, frames),
-        *_clearings(gathered, made, frames),
+        *_books(gathered, made, traded),
+        *_clearings(gathered, made, traded),
         *_ledger(gathered, made),
         *frames.findings,
+        *traded.findings,
     ]
 
 
@@ -334,7 +337,12 @@ def _runs(gathered: Gathered) -> list[Finding]:
         (
             "late run",
             LATE,
-            set(gathered.given.net_energy.filter(pl.col("revision") > 0)["booked_epoch"]) & set(gathered.ran),
+            set(
+                gathered.given.net_energy.filter(
+                    (pl.col("revision") > 0) | (pl.col("epoch").is_in(list(gathered.given.voided)) & ~pl.col("missing"))
+                )["booked_epoch"]
+            )
+            & set(gathered.ran),
             lambda _: "rows are booked late with this epoch, and no run carries them",
         ),
     ]

@@ -27,7 +27,7 @@ from gridtokenx_pipelines.settlement_service import frozen
 from gridtokenx_pipelines.settlement_service.audits import archive as archives
 from gridtokenx_pipelines.settlement_service.audits import islands_then, rules_then
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audited, movements, participants
+from gridtokenx_pipelines.store import audited, energy, movements, participants
 from gridtokenx_pipelines.store.clearing import priced_history, resumptions
 from gridtokenx_pipelines.store.epochs import first_epoch
 
@@ -74,9 +74,10 @@ def stored_of(connection: Connection, first: int, last: int) -> Stored:
     """Every table's rows of the range."""
     runs = audited.runs(connection, first, last)
     wallets, meters = audited.entries(connection, first, last)
+    void = energy.voided_between(connection, first, last)
     return Stored(
         states={
-            epoch: EpochState(status=status, runs=count, finalised=final)
+            epoch: EpochState(status=status, runs=count, finalised=final, void=epoch in void)
             for epoch, (status, count, final) in audited.states(connection, first, last).items()
         },
         epochs=audited.epochs(connection, first, last),
@@ -125,7 +126,8 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         for epoch in ran
         if epoch in held and epoch not in whole
     ]
-    net_energy = _net_energy(stored.net_energy, replay.net_energy, whole, first, last)
+    voided = energy.voided_between(connection, first, last)
+    net_energy = _net_energy(stored.net_energy, replay.net_energy, whole, voided, (first, last))
     orders, refused = verified_orders(stored.orders, services.rules.network_id)
     markets, halted, unknown = rules_then.markets(services, connection, stored.epochs)
     runs = tuple(
@@ -161,6 +163,7 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         islands=islands,
         runs=runs,
         shifts=shifts,
+        voided=frozenset(voided),
         starts={
             seq: Start(
                 balances=audited.balances_before(connection, seq), accounts=audited.accounts_before(connection, seq)
@@ -197,20 +200,23 @@ def _missing_files(ran: Sequence[int], archived: archives.Archive, partitions: i
 
 
 def _net_energy(
-    stored: pl.DataFrame, replayed: pl.DataFrame, whole: frozenset[int], first: int, last: int
+    stored: pl.DataFrame,
+    replayed: pl.DataFrame,
+    whole: frozenset[int],
+    voided: Mapping[int, int],
+    between: tuple[int, int],
 ) -> pl.DataFrame:
     """Rows recomputed from the archive; where it doesn't give an epoch whole, the stored ones, so that the rest of the
-    audit goes on from what was settled."""
-    within = pl.col("epoch").is_between(first, last) | (
-        (pl.col("revision") > 0) & pl.col("booked_epoch").is_between(first, last)
-    )
+    audit goes on from what was settled. Rows of voided epochs come with the epoch that books them."""
+    first, last = between
+    late = (pl.col("revision") > 0) | pl.col("epoch").is_in(list(voided))
+    within = pl.col("epoch").is_between(first, last) | (late & pl.col("booked_epoch").is_between(first, last))
     from_archive = pl.col("booked_epoch").is_in(list(whole))
-    return pl.concat(
-        [
-            replayed.filter(within & from_archive),
-            stored.select(replayed.columns).cast(dict(replayed.schema)).filter(within & ~from_archive),
-        ]
+    replayed, stored = (
+        rows.with_columns(pl.col("booked_epoch").replace(dict(voided)))
+        for rows in (replayed, stored.select(replayed.columns).cast(dict(replayed.schema)))
     )
+    return pl.concat([replayed.filter(within & from_archive), stored.filter(within & ~from_archive)])
 
 
 def _rules_before(services: Services, connection: Connection, first: int) -> dict[int, Rules]:

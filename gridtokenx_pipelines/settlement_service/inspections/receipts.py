@@ -5,7 +5,7 @@ Belongs here: judgements on receipts, entries and a proof already read. Does not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 
@@ -28,6 +28,7 @@ def inspect(
     receipts: pl.DataFrame,
     entries: pl.DataFrame,
     proof: ChainProof,
+    void: Collection[int] = (),
 ) -> list[Verdict]:
     """All three checks on each epoch.
 
@@ -42,14 +43,16 @@ def inspect(
             "receipts": receipts.filter(pl.col("epoch") == epoch),
         }
         found += [
-            _confirmed(epoch, plans[epoch], **mine),
+            _confirmed(epoch, plans[epoch], void=epoch in void, **mine),
             _equal(epoch, proof, epochs, last=last),
             _sums(epoch, entries.filter(pl.col("epoch") == epoch), plans[epoch], proof, last=last),
         ]
     return found
 
 
-def _confirmed(epoch: int, plans: Sequence[RunPlan], outbox: pl.DataFrame, receipts: pl.DataFrame) -> Verdict:
+def _confirmed(
+    epoch: int, plans: Sequence[RunPlan], outbox: pl.DataFrame, receipts: pl.DataFrame, *, void: bool
+) -> Verdict:
     planned = [
         (plan.kind, plan.run, step, batch.index)
         for plan in plans
@@ -72,7 +75,7 @@ def _confirmed(epoch: int, plans: Sequence[RunPlan], outbox: pl.DataFrame, recei
         )
     )
     held = f"{wanted.height} transactions of {len(plans)} runs confirmed"
-    if not plans:
+    if not plans and not void:
         failing = pl.DataFrame({"epoch": [epoch], "fault": ["no run is planned"]})
     return verdict(CONFIRMED, epoch, failing, held, "a transaction that is not confirmed; settle the epoch again")
 

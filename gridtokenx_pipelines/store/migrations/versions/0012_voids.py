@@ -1,11 +1,11 @@
-"""Voids: which runs the authority voided, what of the ledger was taken back, with which epoch their energy is booked."""
+"""Voids: which runs the authority voided, what the ledger took back, which epoch their energy is booked with."""
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
