@@ -22,9 +22,11 @@ from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.frames import CLEARING, LATE, LedgerError
 from gridtokenx_pipelines.settlement.ledger import book_initial, book_late
 from gridtokenx_pipelines.settlement_service import clearing, frozen
+from gridtokenx_pipelines.settlement_service.island import without_buy_back
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audit, energy, ledger, market_events, participants
 from gridtokenx_pipelines.store import clearing as clearing_store
+from gridtokenx_pipelines.store import island as island_store
 from gridtokenx_pipelines.store import voids as store
 
 
@@ -177,7 +179,7 @@ def _late(services: Services, connection: Connection, epoch: int) -> ledger.Run 
         net_energy=rows,
         balances=state.balances,
         accounts=state.accounts,
-        rules=services.rules,
+        rules=services.rules.at(epoch),
         voided=energy.voided_between(connection, epoch, epoch),
     )
     return ledger.book(connection, booking, cause="energy of voided epochs")
@@ -214,10 +216,13 @@ def _initial(services: Services, connection: Connection, run: ledger.Run, state:
             epoch=run.epoch,
             net_energy=energy.on_time(connection, run.epoch),
             traded=result.traded,
-            buy_back=participants.buy_back_as_of(connection, run.epoch),
+            buy_back=without_buy_back(
+                participants.buy_back_as_of(connection, run.epoch),
+                islanded=island_store.is_island(connection, run.epoch),
+            ),
             balances=state.balances,
             accounts=state.accounts,
-            rules=services.rules,
+            rules=services.rules.at(run.epoch),
             zones=result.zones,
             lost_wh=result.lost_wh,
             link_wheeling_uthb=result.link_wheeling_uthb,
@@ -234,10 +239,11 @@ def _initial(services: Services, connection: Connection, run: ledger.Run, state:
 
 def _stand_in_fingerprint(services: Services, connection: Connection, epochs: Sequence[int]) -> None:
     """Epochs that had not cleared yet: what their late energy is booked under."""
-    connection.execute(
-        text("UPDATE market_epochs SET fingerprint = :mark WHERE epoch = ANY(:epochs) AND fingerprint IS NULL"),
-        {"mark": clearing.fingerprint(services, services.network), "epochs": list(epochs)},
-    )
+    for epoch in epochs:
+        connection.execute(
+            text("UPDATE market_epochs SET fingerprint = :mark WHERE epoch = :epoch AND fingerprint IS NULL"),
+            {"mark": clearing.fingerprint(services, epoch, services.network), "epoch": epoch},
+        )
 
 
 def _traded_wh(connection: Connection, epochs: Sequence[int]) -> int:

@@ -45,8 +45,8 @@ def passed_wh(connection: Connection, certificates: Sequence[bytes]) -> dict[byt
     rows = read_frame(
         connection,
         "SELECT certificate_id, sum(energy_wh)::bigint AS wh FROM certificate_passes p "
-        "WHERE certificate_id = ANY(:ids) AND NOT EXISTS (SELECT FROM runs r WHERE r.epoch = p.epoch AND r.run = 0 "
-        "AND r.status = 'voided') GROUP BY certificate_id",
+        "WHERE certificate_id = ANY(:ids) AND NOT EXISTS (SELECT FROM voided_epochs v WHERE v.epoch = p.epoch) "
+        "GROUP BY certificate_id",
         {"ids": list(certificates)},
         {"certificate_id": pl.Binary, "wh": pl.Int64},
     )
@@ -64,8 +64,8 @@ def passed_between(connection: Connection, wallet: str, first: int, last: int) -
     names = ", ".join(("epoch", *PASSED))
     return read_frame(
         connection,
-        f"SELECT {names} FROM certificate_passes "  # noqa: S608
-        "WHERE epoch BETWEEN :first AND :last AND :wallet IN (seller, buyer) "
+        f"SELECT {names} FROM certificate_passes p "  # noqa: S608
+        "WHERE NOT EXISTS (SELECT FROM voided_epochs v WHERE v.epoch = p.epoch) AND epoch BETWEEN :first AND :last AND :wallet IN (seller, buyer) "
         "ORDER BY epoch, sell_order_id, buy_order_id",
         {"first": first, "last": last, "wallet": wallet},
         {"epoch": pl.Int64, **PASSED},
