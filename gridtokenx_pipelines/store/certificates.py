@@ -65,7 +65,8 @@ def passed_between(connection: Connection, wallet: str, first: int, last: int) -
     return read_frame(
         connection,
         f"SELECT {names} FROM certificate_passes p "  # noqa: S608
-        "WHERE NOT EXISTS (SELECT FROM voided_epochs v WHERE v.epoch = p.epoch) AND epoch BETWEEN :first AND :last AND :wallet IN (seller, buyer) "
+        "WHERE NOT EXISTS (SELECT FROM voided_epochs v WHERE v.epoch = p.epoch) "
+        "AND epoch BETWEEN :first AND :last AND :wallet IN (seller, buyer) "
         "ORDER BY epoch, sell_order_id, buy_order_id",
         {"first": first, "last": last, "wallet": wallet},
         {"epoch": pl.Int64, **PASSED},
