@@ -86,7 +86,7 @@ def flow_run(where: Place, load: loads.Load, meters: int, processes: int, thread
 
 def run(short: bool, only: set[str], soak_seconds: float) -> dict[str, Any]:
     """All figures by name, printed as they come."""
-    meters, steps = (800, 30) if short else (2_000, 60)
+    meters, steps = (800, 30) if short else (4_000, 30)
     found: dict[str, Any] = {}
 
     def take(name: str, work: Any) -> None:
@@ -103,7 +103,7 @@ def run(short: bool, only: set[str], soak_seconds: float) -> dict[str, Any]:
             singles = loads.load(meters, steps) if not only or only & {"signed", "one process"} else None
             take("signed", lambda: flow_run(where, singles, meters, processes=2, threads=1))
             take("one process", lambda: flow_run(where, singles, meters, processes=1, threads=2))
-            take("blocks", lambda: flow_run(where, loads.load(meters, steps * 2, block=15), meters, 2, 1))
+            take("blocks", lambda: flow_run(where, loads.load(meters, steps * 4, block=15), meters, 2, 1))
             take("latency", lambda: parts.latency(where.brokers, where.database(), Path(folder), 4 if short else 20))
             take("orders", lambda: parts.orders(where.database(), 4_000 if short else 20_000))
             if soak_seconds:

@@ -7,6 +7,7 @@ from the topic again.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from gridtokenx_pipelines.messaging.influx_points import lines_of_records
 from gridtokenx_pipelines.metering.outputs import ClosedEpoch, DeadLetter
 from gridtokenx_pipelines.metering.readings import Raw
 from gridtokenx_pipelines.metering.registry import RegistryView
+from gridtokenx_pipelines.metering.verify import Message
 from gridtokenx_pipelines.store.archive import (
     ASSET,
     SCHEMA,
     ArchiveError,
+    Named,
     SignedArchive,
     frame_of,
+    index_frame,
+    named_by,
     raws_of,
     write_epoch,
     write_registry,
@@ -75,6 +80,7 @@ class Archive:
     ) -> None:
         self._store, self._fetch, self._refused, self._registered = store, fetch, refused, registered
         self._held: dict[int, list[Raw]] = {}
+        self._named: dict[int, list[Named | None]] = {}  # whom each held record names, so that none is decoded twice
         self._bytes: dict[int, int] = {}
         self._codes: dict[int, dict[int, int]] = {}
         self._kept = 0  # registry messages written so far
@@ -82,24 +88,25 @@ class Archive:
     def add(
         self,
         partition: int,
-        raws: Sequence[Raw],
+        messages: Sequence[Message],
         closed: Sequence[ClosedEpoch],
         letters: Sequence[DeadLetter] = (),
     ) -> None:
         """Take a batch in, and write the epochs that it closed."""
         held = self._held.setdefault(partition, [])
-        held.extend(raws)
+        held.extend([message.raw for message in messages])
+        self._named.setdefault(partition, []).extend(map(named_by, messages))
         codes = self._codes.setdefault(partition, {})
         codes.update((letter.raw.offset, letter.reason.value) for letter in letters)
-        size = self._bytes.get(partition, 0) + sum([len(raw.value) for raw in raws])
+        size = self._bytes.get(partition, 0) + sum([len(message.raw.value) for message in messages])
         for epoch in closed:
             self._write(partition, epoch)
-        held = self._held[partition]
         if closed:
-            size = sum(len(raw.value) for raw in held)
+            size = sum([len(raw.value) for raw in held])
             self._keep_registry()
         if size > MOST_HELD_BYTES:
             held.clear()
+            self._named[partition].clear()
             size = 0
         self._bytes[partition] = size
 
@@ -111,14 +118,24 @@ class Archive:
                 self._kept = len(messages)
 
     def _write(self, partition: int, closed: ClosedEpoch) -> None:
-        held, codes = self._held[partition], self._codes[partition]
+        held, named, codes = self._held[partition], self._named[partition], self._codes[partition]
         first_held = held[0].offset if held else closed.last_offset + 1
         before: Sequence[Raw] = ()
         if closed.first_offset < first_held and closed.first_offset <= closed.last_offset:
             last = min(first_held - 1, closed.last_offset)
             before = self._fetch(partition, closed.first_offset, last)
             codes.update(self._refused(partition, closed.first_offset, last))
-        within = [raw for raw in held if closed.first_offset <= raw.offset <= closed.last_offset]
-        self._held[partition] = [raw for raw in held if raw.offset > closed.last_offset]
-        write_epoch(self._store, closed.epoch, partition, frame_of(partition, [*before, *within], codes))
+        first, end = (bisect_left(held, at, key=_offset) for at in (closed.first_offset, closed.last_offset + 1))
+        frame = frame_of(partition, [*before, *held[first:end]], codes)
+        index = None
+        if not before:
+            offsets = [raw.offset for raw in held[first:end]]
+            index = index_frame(closed.epoch, zip(offsets, named[first:end], strict=True))
+        write_epoch(self._store, closed.epoch, partition, frame, index)
+        # in place: the caller holds the lists too
+        del held[:end], named[:end]
         self._codes[partition] = {offset: code for offset, code in codes.items() if offset > closed.last_offset}
+
+
+def _offset(raw: Raw) -> int:
+    return raw.offset

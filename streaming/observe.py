@@ -60,7 +60,7 @@ class Observer:
                     first_offset=closed.first_offset,
                     last_offset=closed.last_offset,
                 )
-            LOG.debug("batch", partition=outputs.partition, records=len(shard.raws), counts=_words(outputs.counts))
+            LOG.debug("batch", partition=outputs.partition, records=len(shard.messages), counts=_words(outputs.counts))
 
     def orders(self, batches: Sequence[Admitted]) -> None:
         """Batches that left the intake."""

@@ -25,7 +25,6 @@ from gridtokenx_pipelines.messaging.topics import (
     partition_for_zone,
 )
 from gridtokenx_pipelines.metering.outputs import Outputs
-from gridtokenx_pipelines.metering.readings import Raw
 from gridtokenx_pipelines.metering.registry import RegistryView
 from gridtokenx_pipelines.metering.state import StateVersionError
 from gridtokenx_pipelines.metering.verify import Message, Verifier
@@ -65,7 +64,7 @@ class Decoded(NamedTuple):
 class Shard(NamedTuple):
     """What leaves the window: the batch's records and what they gave."""
 
-    raws: list[Raw]
+    messages: list[Message]
     outputs: Outputs
 
 
@@ -85,7 +84,7 @@ class ShardLogic(StatefulBatchLogic[Decoded, Shard, bytes]):
             if needs_registry(state, messages, self._registry.view):
                 self._registry.refresh()
             self._state, outputs = step(state, messages, self._registry.view)
-            given.append(Shard([message.raw for message in messages], outputs))
+            given.append(Shard(messages, outputs))
         return given, StatefulBatchLogic.RETAIN
 
     def _state_of(self, partition: int) -> ShardState:
@@ -133,7 +132,7 @@ def write_postgres(engine: Engine, shards: Sequence[Shard]) -> None:
         save_net_energy(connection, pl.concat([each.net_energy() for each in outputs]))
         save_corrections(connection, pl.concat([each.corrections() for each in outputs]))
         save_letters(connection, _letters(outputs))
-        save_latest(connection, [accepted for each in outputs for accepted in each.accepted])
+        save_latest(connection, [newest for each in outputs for newest in each.newest()])
         for each in outputs:
             if (progress := each.progress) is not None:
                 place = progress.partition, progress.partitions
@@ -180,7 +179,7 @@ def write_archive(archive: Archive, shards: Sequence[Shard]) -> None:
     """Signed bytes, epoch by epoch."""
     for shard in shards:
         outputs = shard.outputs
-        archive.add(outputs.partition, shard.raws, outputs.closed, outputs.dead_letters)
+        archive.add(outputs.partition, shard.messages, outputs.closed, outputs.dead_letters)
 
 
 def write_influx(writer: InfluxWriter, shards: Sequence[Shard]) -> None:

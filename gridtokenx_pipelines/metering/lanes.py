@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gridtokenx_pipelines.epochs import EPOCH_US, epoch_of_us, start_us
 from gridtokenx_pipelines.metering.admission import HORIZON_US
-from gridtokenx_pipelines.metering.outputs import Accepted, Outputs
+from gridtokenx_pipelines.metering.outputs import AcceptedRun, Outputs
 from gridtokenx_pipelines.metering.readings import Block, Measured, Reading
 from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView, partition_of_zone
 from gridtokenx_pipelines.metering.rows import NONE, Ints, as_numpy
@@ -41,30 +41,42 @@ class Senders:
         self.keys: list[bytes] = []
         # the record is in force for times after `from_us` up to and including `to_us`
         self.zone, self.rating_w, self.from_us, self.to_us = array("q"), array("q"), array("q"), array("q")
+        # what a meter's very first reading comes after: its baseline, and the start of its first epoch
+        self.seq, self.time_us, self.production_wh, self.consumption_wh = array("q"), array("q"), array("q"), array("q")
+        self.first_us = array("q")
 
     def meet(self, state: ShardState, meter_id: str, registry: RegistryView) -> int | None:
-        """Slot of a meter that the window knows and the registry says is active here; None for any other."""
-        slot = state.slots.get(meter_id)
-        if slot is None:
-            return None
+        """Slot of a meter that the registry says is active here; None for any other."""
         records = registry.records(meter_id)
+        if not records:
+            return None
         now = epoch_of_us(state.last_tick_us or 0)
         at = max(sum(record.effective_epoch <= now for record in records) - 1, 0)
         record = records[at]
         if record.status != "active" or partition_of_zone(record.zone_id, state.partitions) != state.partition:
             return None
+        slot = state.slot_of(record)
         missing = slot + 1 - len(self.records)
         if missing > 0:
             self.records += [None] * missing
             self.keys += [b""] * missing
-            for column in (self.zone, self.rating_w, self.from_us, self.to_us):
+            for column in (self.zone, self.rating_w, self.from_us, self.to_us, *self._baseline(), self.first_us):
                 column.frombytes(bytes(8 * missing))
+        if self.records[slot] not in (None, record):
+            self.records = [*self.records]  # runs accepted so far hold the list and must keep the record before
         self.records[slot], self.keys[slot] = record, record.device_key
         self.zone[slot], self.rating_w[slot] = record.zone_id, record.rating_w
         self.from_us[slot] = start_us(record.effective_epoch) if at else -NO_LIMIT
         self.to_us[slot] = start_us(records[at + 1].effective_epoch) if at + 1 < len(records) else NO_LIMIT
+        self.first_us[slot] = start_us(record.first_epoch)
+        _, _, *baseline = record.admission
+        for column, value in zip(self._baseline(), baseline, strict=True):
+            column[slot] = value
         self.slot_of[meter_id] = slot
         return slot
+
+    def _baseline(self) -> tuple[array[int], ...]:
+        return self.seq, self.time_us, self.production_wh, self.consumption_wh
 
 
 class _Lane(NamedTuple):
@@ -92,7 +104,7 @@ def take(state: ShardState, run: Sequence[Message], registry: RegistryView, outp
         return run
     order = np.argsort(lane.slot, kind="stable")
     lane = _Lane([lane.readings[at] for at in order.tolist()], *(column[order] for column in lane[1:]))
-    former = _former(state, lane)
+    former = _former(state, lane, senders)
     fits = _fits(state, lane, former, senders)
     doubtful = np.zeros(len(state.meter_ids), dtype=np.bool_)
     doubtful[lane.slot[~fits]] = True
@@ -167,25 +179,26 @@ def _sort_out(
     return _Lane(readings, *(np.asarray(column, dtype=np.int64) for column in columns)), left
 
 
-def _former(state: ShardState, lane: _Lane) -> tuple[Ints, ...]:
-    """Seq, time and registers of each reading's former neighbour, and its row: -1 none, -2 the one before it here."""
+def _former(state: ShardState, lane: _Lane, senders: Senders) -> tuple[Ints, ...]:
+    """Seq, time and registers of each reading's former neighbour, and its row: -1 its baseline, -2 the one before here."""
     rows = state.rows
     first = np.empty(len(lane.slot), dtype=np.bool_)
     first[0] = True
     np.not_equal(lane.slot[1:], lane.slot[:-1], out=first[1:])
     head = as_numpy(rows.head)[lane.slot]
-    stored = np.where(head == NONE, 0, head)
+    known = np.flatnonzero(first & (head != NONE))
+    fresh = np.flatnonzero(first & (head == NONE))  # nothing of that meter was ever accepted
     found = []
-    for mine, column in (
-        (lane.seq, rows.seq),
-        (lane.time_us, rows.timestamp_us),
-        (lane.production_wh, rows.production_wh),
-        (lane.consumption_wh, rows.consumption_wh),
+    for mine, column, baseline in (
+        (lane.seq, rows.seq, senders.seq),
+        (lane.time_us, rows.timestamp_us, senders.time_us),
+        (lane.production_wh, rows.production_wh, senders.production_wh),
+        (lane.consumption_wh, rows.consumption_wh, senders.consumption_wh),
     ):
         before = np.empty_like(mine)
         before[1:] = mine[:-1]
-        if len(column):
-            before[first] = as_numpy(column)[stored[first]]
+        before[known] = as_numpy(column)[head[known]]
+        before[fresh] = as_numpy(baseline)[lane.slot[fresh]]
         found.append(before)
     return (*found, np.where(first, head, -2))
 
@@ -200,7 +213,8 @@ def _fits(state: ShardState, lane: _Lane, former: tuple[Ints, ...], senders: Sen
     rating_w = as_numpy(senders.rating_w)[lane.slot]
     span_us = lane.time_us - time_us
     more_wh, used_wh = lane.production_wh - production_wh, lane.consumption_wh - consumption_wh
-    fits: Mask = (row != NONE) & (lane.seq > seq) & (span_us > 0) & (span_us < MOST_SPAN_US)
+    fits: Mask = (row != NONE) | (lane.time_us > as_numpy(senders.first_us)[lane.slot])
+    fits &= (lane.seq > seq) & (span_us > 0) & (span_us < MOST_SPAN_US)
     fits &= (lane.time_us > max(open_us, tick_us - HORIZON_US - 1)) & (lane.time_us <= tick_us + MAX_AHEAD_US)
     fits &= lane.time_us > as_numpy(senders.from_us)[lane.slot]
     fits &= lane.time_us <= as_numpy(senders.to_us)[lane.slot]
@@ -219,17 +233,8 @@ def _accept(state: ShardState, lane: _Lane, former: tuple[Ints, ...], senders: S
     for word, count in (("", len(lane.readings) - late), ("late", late)):
         if count:
             outputs.counts["accepted", word] += count
-    records = senders.records
-    outputs.accepted.extend(
-        map(
-            Accepted,
-            [records[slot] for slot in lane.slot.tolist()],
-            lane.time_us.tolist(),
-            lane.readings,
-            (lane.production_wh - production_wh).tolist(),
-            (lane.consumption_wh - consumption_wh).tolist(),
-        )
-    )
+    intervals = lane.production_wh - production_wh, lane.consumption_wh - consumption_wh
+    outputs.accept(AcceptedRun(senders.records, lane.slot, lane.time_us, lane.readings, *intervals, former_row != NONE))
 
 
 def _append(state: ShardState, lane: _Lane, former_row: Ints, is_late: Ints) -> None:

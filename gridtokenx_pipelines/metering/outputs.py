@@ -7,12 +7,17 @@ Belongs here: their columns (docs/reference/contract.md) and structs. Does not b
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from gridtokenx_pipelines.metering.readings import Measured, Raw, RejectReason
 from gridtokenx_pipelines.metering.registry import MeterRecord
+from gridtokenx_pipelines.metering.rows import Ints
 
 NET_ENERGY_SCHEMA: dict[str, type[pl.DataType]] = {
     "meter_id": pl.String,
@@ -73,6 +78,40 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     consumption_wh: int | None
 
 
+class AcceptedRun(NamedTuple):
+    """Readings accepted as columns, by meter and in its order of seq; `interval` is False for a meter's very first."""
+
+    records: Sequence[MeterRecord | None]  # by slot
+    slot: Ints
+    timestamp_us: Ints
+    readings: Sequence[Measured]
+    generation_wh: Ints
+    consumption_wh: Ints
+    interval: npt.NDArray[np.bool_]
+
+    def rows(self) -> list[Accepted]:
+        """One by one."""
+        return self._at(slice(None))
+
+    def newest(self) -> list[Accepted]:
+        """The last of each meter."""
+        return self._at(np.flatnonzero(np.append(self.slot[1:] != self.slot[:-1], True)))
+
+    def _at(self, which: Ints | slice) -> list[Accepted]:
+        readings = self.readings if isinstance(which, slice) else [self.readings[at] for at in which.tolist()]
+        known = self.interval[which].tolist()
+        return list(
+            map(
+                Accepted,
+                [self.records[slot] for slot in self.slot[which].tolist()],  # type: ignore[misc] # all were met
+                self.timestamp_us[which].tolist(),
+                readings,
+                [wh if each else None for wh, each in zip(self.generation_wh[which].tolist(), known, strict=True)],
+                [wh if each else None for wh, each in zip(self.consumption_wh[which].tolist(), known, strict=True)],
+            )
+        )
+
+
 class ClosedEpoch(msgspec.Struct, frozen=True):
     """An epoch that this partition closed, and the offsets (both included) it archives; none if last < first."""
 
@@ -99,11 +138,24 @@ class Outputs:
         self.net_energy_rows: list[NetEnergyRow] = []
         self.correction_rows: list[CorrectionRow] = []
         self.dead_letters: list[DeadLetter] = []
-        self.accepted: list[Accepted] = []
+        self._accepted: list[Accepted | AcceptedRun] = []
         self.closed: list[ClosedEpoch] = []
         self.counts: Counter[tuple[str, str]] = Counter()
         self.totals: dict[tuple[str, str], int] = {}  # counts of the partition since its beginning
         self.progress: Progress | None = None
+
+    def accept(self, readings: Accepted | AcceptedRun) -> None:
+        """Note what was accepted."""
+        self._accepted.append(readings)
+
+    @property
+    def accepted(self) -> list[Accepted]:
+        """All of it one by one: made when asked for, as few ask."""
+        return [one for each in self._accepted for one in (each.rows() if isinstance(each, AcceptedRun) else (each,))]
+
+    def newest(self) -> list[Accepted]:
+        """Of what was accepted enough to hold each meter's newest."""
+        return [one for each in self._accepted for one in (each.newest() if isinstance(each, AcceptedRun) else (each,))]
 
     def net_energy(self) -> pl.DataFrame:
         """Rows per meter, epoch and revision."""

@@ -61,20 +61,14 @@ class Raw(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, bytes], ...] = ()
     key: bytes | None = None
 
-    def signed(self) -> tuple[bytes, bytes]:
-        """Headers `sig` and `pub`, as nearly every record has them: those two first."""
-        if len(self.headers) >= 2:
-            (first, signature), (second, key) = self.headers[:2]
-            if first == "sig" and second == "pub":
-                return signature or b"", key or b""
-        return self.header("sig"), self.header("pub")
-
-    def kind(self) -> bytes:
-        """Header `kind`; readings have none, only `sig` and `pub`."""
+    def proof(self) -> tuple[bytes, bytes, bytes]:
+        """Headers `sig`, `pub` and `kind`, each the first of its name or no bytes; a reading has the first two only."""
         headers = self.headers
-        if len(headers) == 2 and headers[0][0] == "sig" and headers[1][0] == "pub":
-            return b""
-        return self.header("kind")
+        if len(headers) == 2:
+            (first, signature), (second, pub) = headers
+            if first == "sig" and second == "pub":
+                return signature, pub, b""
+        return self.header("sig"), self.header("pub"), self.header("kind")
 
     def header(self, name: str) -> bytes:
         """The first header of that name, or no bytes."""
@@ -160,25 +154,26 @@ def time_us(timestamp: int | datetime) -> int:
 
 def decode(raw: Raw) -> Body | Refusal:
     """What the record says, or why it can't be read (UNDECODABLE, BAD_FIELD); never raises for any bytes."""
-    value = raw.value
+    return decode_value(raw.value, is_tick=raw.header("kind") == KIND_TICK)
+
+
+def decode_value(value: bytes, *, is_tick: bool) -> Body | Refusal:
+    """`decode` of a value whose header `kind` is known."""
     if len(value) > MAX_VALUE_BYTES:
         return Refusal(
             RejectReason.UNDECODABLE,
             f"value had {len(value)} bytes, must have at most {MAX_VALUE_BYTES}; send smaller blocks",
         )
     try:
-        body = _decoded(value, raw.kind() == KIND_TICK)
+        if is_tick or (b'"gateway_id"' in value and b'"meter_id"' not in value):
+            return _TICK.decode(value)
+        if b'"readings"' not in value:
+            return _READING.decode(value)
+        return _check_block(_BLOCK.decode(value))
     except msgspec.ValidationError as error:
         return Refusal(RejectReason.BAD_FIELD, f"{error}; correct the field")
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return Refusal(RejectReason.UNDECODABLE, f"{error}; the value must be one JSON document")
-    return _check_block(body) if isinstance(body, Block) else body
-
-
-def _decoded(value: bytes, is_tick: bool) -> Body:
-    if is_tick or (b'"gateway_id"' in value and b'"meter_id"' not in value):
-        return _TICK.decode(value)
-    return _BLOCK.decode(value) if b'"readings"' in value else _READING.decode(value)
 
 
 def meter_named(value: bytes) -> str | None:

@@ -14,12 +14,14 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from gridtokenx_pipelines.metering.readings import (
+    KIND_TICK,
+    Block,
     Body,
     Raw,
     Reading,
     Refusal,
     Tick,
-    decode,
+    decode_value,
     digest_of,
     reading_message,
     tick_message,
@@ -57,6 +59,7 @@ class Verifier:
 
     def __init__(self, network_id: int, threads: int = 2) -> None:
         self._network_id = network_id
+        self._prefix = reading_message(network_id, b"")
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
         self._ticks: dict[bytes, bool] = {}
@@ -73,15 +76,17 @@ class Verifier:
         return [self._message(raw) for raw in raws]
 
     def _message(self, raw: Raw) -> Message:
-        body = decode(raw)
-        if isinstance(body, Refusal):
-            return Message(raw, body)
-        signature, pub = raw.signed()
-        if isinstance(body, Tick):
-            authentic = self._is_tick_signed(signature, pub, raw.value)
-        else:
-            authentic = is_signed(signature, pub, reading_message(self._network_id, raw.value))
-        return Message(raw, body, pub, authentic, digest_of(raw.value) if isinstance(body, Reading) else 0)
+        signature, pub, kind = raw.proof()
+        value = raw.value
+        body = decode_value(value, is_tick=kind == KIND_TICK)
+        shape = type(body)
+        if shape is Reading:
+            return Message(raw, body, pub, is_signed(signature, pub, self._prefix + value), digest_of(value))
+        if shape is Block:
+            return Message(raw, body, pub, is_signed(signature, pub, self._prefix + value))
+        if shape is Tick:
+            return Message(raw, body, pub, self._is_tick_signed(signature, pub, value))
+        return Message(raw, body)
 
     def _is_tick_signed(self, signature: bytes, pub: bytes, value: bytes) -> bool:
         # every partition carries the same tick bytes: one check serves them all

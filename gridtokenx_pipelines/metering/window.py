@@ -229,8 +229,8 @@ def _report(meter: Meter, reading: Measured, below: int, above: int) -> None:
     if below != NONE:
         former = registers_of_row(state, below)
         generation_wh, consumption_wh = reading.production_wh - former[2], reading.consumption_wh - former[3]
-    outputs.accepted.append(Accepted(record, reading.timestamp_us, reading, generation_wh, consumption_wh))
+    outputs.accept(Accepted(record, reading.timestamp_us, reading, generation_wh, consumption_wh))
     if above != NONE:
         following = registers_of_row(state, above)
         generation_wh, consumption_wh = following[2] - reading.production_wh, following[3] - reading.consumption_wh
-        outputs.accepted.append(Accepted(record, following[1], None, generation_wh, consumption_wh))
+        outputs.accept(Accepted(record, following[1], None, generation_wh, consumption_wh))

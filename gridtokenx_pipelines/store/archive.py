@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +29,9 @@ import msgspec
 import polars as pl
 
 from gridtokenx_pipelines.epochs import EPOCH_SECONDS, EPOCHS_PER_DAY
-from gridtokenx_pipelines.metering.readings import Raw, time_us
+from gridtokenx_pipelines.metering.readings import KIND_TICK, Block, Raw, Reading, Tick, time_us
 from gridtokenx_pipelines.metering.registry import RegistryView, decode_record
+from gridtokenx_pipelines.metering.verify import Message
 from gridtokenx_pipelines.store.parquet import ParquetStore
 
 ASSET, DAY, REGISTRY = "archive", "day", "registry.jsonl"
@@ -83,18 +84,19 @@ _SAID = msgspec.json.Decoder(_Said)
 def frame_of(partition: int, raws: Sequence[Raw], refused: Mapping[int, int] | None = None) -> pl.DataFrame:
     """Records in offset order as the archive's columns; a header that was not there is null; refused: offset → code."""
     codes = refused or {}
-    signed = [raw.signed() for raw in raws]
+    proofs = [raw.proof() for raw in raws]
+    none = pl.repeat(None, len(raws), dtype=pl.Int64, eager=True)
     return pl.DataFrame(
         {
-            "partition": [partition] * len(raws),
+            "partition": pl.repeat(partition, len(raws), dtype=pl.Int64, eager=True),
             "offset": [raw.offset for raw in raws],
             "broker_us": [raw.broker_us for raw in raws],
             "key": [raw.key for raw in raws],
             "value": [raw.value for raw in raws],
-            "sig": [signature or None for signature, _ in signed],
-            "pub": [key or None for _, key in signed],
-            "kind": [raw.kind() or None for raw in raws],
-            "reason_code": [codes.get(raw.offset) for raw in raws] if codes else [None] * len(raws),
+            "sig": [signature or None for signature, _, _ in proofs],
+            "pub": [pub or None for _, pub, _ in proofs],
+            "kind": [kind or None for _, _, kind in proofs],
+            "reason_code": [codes.get(raw.offset) for raw in raws] if codes else none,
         },
         schema=SCHEMA,
     )
@@ -114,20 +116,48 @@ def raws_of(frame: pl.DataFrame) -> list[Raw]:
     ]
 
 
+Named = tuple[str, int, int]  # meter, first and last timestamp in µs
+
+
+def named_by(message: Message) -> Named | None:
+    """Which meter a judged record names, and from when to when; refused ones too, where they can be read at all."""
+    body = message.body
+    if isinstance(body, Reading):
+        at = body.timestamp_us
+        return body.meter_id, at, at
+    if isinstance(body, Block):
+        times = [each.timestamp_us for each in body.readings]
+        return body.meter_id, min(times), max(times)
+    return None if isinstance(body, Tick) else _named(message.raw.value, message.raw.header("kind"))
+
+
 def index_of(frame: pl.DataFrame, epoch: int) -> pl.DataFrame:
-    """Which meter each record names (refused ones too, where it can be read at all), sorted by meter and offset."""
-    rows = []
-    for offset, value, kind in frame.select("offset", "value", "kind").iter_rows():
-        said = None if kind else _said(value)
-        if said is None or not said.meter_id:
-            continue
-        if said.readings:
-            times = [time_us(each.timestamp) for each in said.readings]
-            rows.append((said.meter_id, offset, epoch, min(times), max(times)))
-        else:
-            at = time_us(said.timestamp)
-            rows.append((said.meter_id, offset, epoch, at, at))
-    return pl.DataFrame(rows, schema=INDEX_SCHEMA, orient="row").sort("meter_id", "offset")
+    """Which meter each record names, sorted by meter and offset, read from the records themselves."""
+    columns = frame.select("offset", "value", "kind").iter_rows()
+    return index_frame(epoch, ((offset, _named(value, kind)) for offset, value, kind in columns))
+
+
+def index_frame(epoch: int, named: Iterable[tuple[int, Named | None]]) -> pl.DataFrame:
+    """The index of an epoch's records (offset, whom it names), sorted by meter and offset."""
+    found = [(offset, each) for offset, each in named if each is not None]
+    return pl.DataFrame(
+        {
+            "meter_id": [each[0] for _, each in found],
+            "offset": [offset for offset, _ in found],
+            "epoch": pl.repeat(epoch, len(found), dtype=pl.Int64, eager=True),
+            "first_us": [each[1] for _, each in found],
+            "last_us": [each[2] for _, each in found],
+        },
+        schema=INDEX_SCHEMA,
+    ).sort("meter_id", "offset")
+
+
+def _named(value: bytes, kind: bytes | None) -> Named | None:
+    said = None if kind == KIND_TICK else _said(value)
+    if said is None or not said.meter_id:
+        return None
+    times = [time_us(each.timestamp) for each in said.readings] or [time_us(said.timestamp)]
+    return said.meter_id, min(times), max(times)
 
 
 def _said(value: bytes) -> _Said | None:
@@ -137,9 +167,11 @@ def _said(value: bytes) -> _Said | None:
         return None
 
 
-def write_epoch(store: ParquetStore, epoch: int, partition: int, frame: pl.DataFrame) -> None:
+def write_epoch(
+    store: ParquetStore, epoch: int, partition: int, frame: pl.DataFrame, index: pl.DataFrame | None = None
+) -> None:
     """Write, or replace, a partition's records of an epoch and their index; the records last, as they are the proof."""
-    store.write(ASSET, epoch, f"index-{partition}", index_of(frame, epoch))
+    store.write(ASSET, epoch, f"index-{partition}", index_of(frame, epoch) if index is None else index)
     store.write(ASSET, epoch, f"partition-{partition}", frame)
 
 

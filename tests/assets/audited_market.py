@@ -128,10 +128,10 @@ def play(services: Services, epochs: int, metered: Registers = registers, late: 
     )
     verifier = Verifier(NETWORK_ID)
     for partition in range(PARTITIONS):
-        raws = _stream(partition, epochs, metered, late)
-        _, outputs = step(ShardState(partition, PARTITIONS), verifier.messages(raws), view)
+        messages = verifier.messages(_stream(partition, epochs, metered, late))
+        _, outputs = step(ShardState(partition, PARTITIONS), messages, view)
         _write(services, outputs)
-        archive.add(partition, raws, outputs.closed, outputs.dead_letters)
+        archive.add(partition, messages, outputs.closed, outputs.dead_letters)
     verifier.close()
     close_flows(services.engine, FIRST + epochs - 1)
 

@@ -188,8 +188,9 @@ def test_what_influxdb_missed_while_it_was_away_is_written_from_the_archive(serv
 
     def play(records: list[Raw], state: ShardState, writer: InfluxWriter) -> ShardState:
         for raw in records:
-            state, outputs = step(state, verifier.messages([raw]), registry)
-            archive.add(0, [raw], outputs.closed, outputs.dead_letters)
+            messages = verifier.messages([raw])
+            state, outputs = step(state, messages, registry)
+            archive.add(0, messages, outputs.closed, outputs.dead_letters)
             began = time.monotonic()
             writer.write(outputs)
             assert time.monotonic() - began < 0.2
@@ -300,8 +301,9 @@ def test_a_new_server_is_filled_from_the_archive_by_command(server: Server, tmp_
         Archive(ParquetStore(tmp_path / "data"), lambda *_: [], registered=registry.messages),
         Verifier(3),
     )
-    _, outputs = step(ShardState(0, 4), verifier.messages(raws), registry)
-    archive.add(0, raws, outputs.closed, outputs.dead_letters)
+    messages = verifier.messages(raws)
+    _, outputs = step(ShardState(0, 4), messages, registry)
+    archive.add(0, messages, outputs.closed, outputs.dead_letters)
     command = ["influx", "backfill", "--from", "2026-01-27", "--to", "2026-01-28", "--data-dir", str(tmp_path / "data")]
     done = CliRunner().invoke(cli, [*command, "--url", server.url, "--token", TOKEN])
     assert (done.exit_code, done.output) == (0, "wrote 13 points, 0 refused\n")

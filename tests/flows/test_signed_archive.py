@@ -49,8 +49,8 @@ def written(folder: Path) -> tuple[Stream, Outputs]:
         stream.tick(end + 50)
     archive = Archive(ParquetStore(folder), lambda *_: [], registered=REGISTRY.messages)
     for start in range(0, len(stream.raws), 3):
-        batch = stream.raws[start : start + 3]
-        state, outputs = step(state, verifier.messages(batch), REGISTRY)
+        batch = verifier.messages(stream.raws[start : start + 3])
+        state, outputs = step(state, batch, REGISTRY)
         archive.add(0, batch, outputs.closed, outputs.dead_letters)
     verifier.close()
     return stream, run(stream.raws, REGISTRY)[1]

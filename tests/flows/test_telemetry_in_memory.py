@@ -122,8 +122,9 @@ def test_the_archive_holds_each_epochs_records_whole_and_again_the_same_after_a_
     archive = Archive(ParquetStore(tmp_path / "again"), fetch)
     outputs: list[Outputs] = []
     run_main(flow_over(items_of(stream.raws, 1), outputs, ()))
-    for raw, output in list(zip(stream.raws, outputs, strict=True))[6:]:
-        archive.add(0, [raw], output.closed, output.dead_letters)
+    messages = Verifier(NETWORK).messages(stream.raws)
+    for message, output in list(zip(messages, outputs, strict=True))[6:]:
+        archive.add(0, [message], output.closed, output.dead_letters)
     assert fetched == [(0, 5, 5)]
     for at, frame in enumerate(frames[2:], 1):
         assert ParquetStore(tmp_path / "again").read("archive", EPOCH + at, "partition-0").equals(frame)

@@ -121,7 +121,8 @@ def gather(outputs: list[Outputs]) -> Outputs:
         whole.net_energy_rows += each.net_energy_rows
         whole.correction_rows += each.correction_rows
         whole.dead_letters += each.dead_letters
-        whole.accepted += each.accepted
+        for one in each.accepted:
+            whole.accept(one)
         whole.closed += each.closed
         whole.counts += each.counts
         whole.progress = each.progress
