@@ -180,7 +180,7 @@ def _sort_out(
 
 
 def _former(state: ShardState, lane: _Lane, senders: Senders) -> tuple[Ints, ...]:
-    """Seq, time and registers of each reading's former neighbour, and its row: -1 its baseline, -2 the one before here."""
+    """Seq, time and registers of each reading's former neighbour, its row: -1 its baseline, -2 the one before here."""
     rows = state.rows
     first = np.empty(len(lane.slot), dtype=np.bool_)
     first[0] = True

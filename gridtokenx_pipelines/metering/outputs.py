@@ -103,7 +103,7 @@ class AcceptedRun(NamedTuple):
         return list(
             map(
                 Accepted,
-                [self.records[slot] for slot in self.slot[which].tolist()],  # type: ignore[misc] # all were met
+                [self.records[slot] for slot in self.slot[which].tolist()],
                 self.timestamp_us[which].tolist(),
                 readings,
                 [wh if each else None for wh, each in zip(self.generation_wh[which].tolist(), known, strict=True)],

@@ -6,7 +6,7 @@ Belongs here: what one message is and whether it can be read at all. Does not be
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from hashlib import blake2b
@@ -233,6 +233,11 @@ def sign_tick(value: bytes, network_id: int, key: SigningKey) -> list[tuple[str,
     return [("sig", signature), ("pub", bytes(key.verify_key)), ("kind", KIND_TICK)]
 
 
-def headers_of(pairs: Iterable[tuple[str, bytes | None]] | None) -> tuple[tuple[str, bytes], ...]:
+def headers_of(pairs: Sequence[tuple[str, bytes | None]] | None) -> tuple[tuple[str, bytes], ...]:
     """Kafka headers as `Raw` holds them; a header without a value has no bytes."""
-    return tuple((name, value or b"") for name, value in pairs or ())
+    if not pairs:
+        return ()
+    for _, value in pairs:
+        if value is None:
+            return tuple([(name, value or b"") for name, value in pairs])
+    return tuple(pairs)  # type: ignore[arg-type] # as nearly always: nothing to replace
