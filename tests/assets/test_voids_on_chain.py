@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
 from gridtokenx_pipelines.audit.findings import OK
 from gridtokenx_pipelines.chain import addresses
+from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.idl import Program
+from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
+from gridtokenx_pipelines.chain.lookup import Lookup
+from gridtokenx_pipelines.chain.outbox import Outbox
+from gridtokenx_pipelines.chain.run_steps import Missing, RunKeys, RunSteps
+from gridtokenx_pipelines.chain.runs import RunVoided
+from gridtokenx_pipelines.chain.voids import ChainVoid, read_run, void_item
+from gridtokenx_pipelines.cli import cli
+from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement_service import (
     clearing,
     energy,
     instructions,
     movements,
     receipts,
+    resettlement,
     statements,
     voids,
 )
 from gridtokenx_pipelines.settlement_service.audits.service import audit_range
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
-from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from gridtokenx_pipelines.settlement_service.taking_back import Decision, VoidRefused
+from gridtokenx_pipelines.store import energy as energy_store
+from gridtokenx_pipelines.store import ledger
 from gridtokenx_pipelines.store.proof import ledger_laws
 from tests.assets.audited_market import EPOCHS, FIRST, settled_market
+from tests.assets.market_chain import bring_up, settings
+from tests.assets.market_day import meter_id, seed, wallet
 from tests.assets.test_movements_on_chain import bring_funds
 
 STUCK_AFTER = 97
@@ -38,6 +55,16 @@ def market(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Services
     """Four settled epochs with an archive of signed readings, one that is cleared and not sent, two only metered."""
     with settled_market(new_database(), tmp_path, more=2) as services:
         yield services
+
+
+@pytest.fixture
+def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
+    """Services on a fresh local chain that knows the households."""
+    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
+        with ChainClient(localnet.url) as client:
+            bring_up(client)
+        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
+            yield services
 
 
 def table(services: Services, sql: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -136,3 +163,104 @@ def test_epochs_stuck_for_a_day_are_void_their_energy_is_settled_late_and_later_
     assert outcome.verdicts[EPOCHS].detail.startswith("void: no trades")
     alone = audit_range(market, stuck[-1], stuck[-1])
     assert [each.detail for each in alone.verdicts if each.verdict != OK] == []
+
+
+def correct(services: Services, boundary: int) -> None:
+    """Household 3's register reads 30 Wh more at a boundary: x = 4 Wh there, minted and burned at once."""
+    row = {"meter_id": meter_id(3), "wallet": wallet(3), "boundary_epoch": boundary, "revision": 1}
+    row |= {"production_delta_wh": 30, "consumption_delta_wh": 0, "seq": 1, "timestamp_us": 1}
+    with services.engine.begin() as connection:
+        energy_store.save_corrections(connection, pl.DataFrame([row], schema=energy_store.CORRECTIONS))
+
+
+def attest(services: Services, epoch: int, run: int) -> None:
+    """The run's root made final by two oracles; nothing of the run applied."""
+    with services.engine.connect() as connection:
+        plan = ledger.plan_of(connection, epoch, run)
+    assert plan is not None
+    keys = RunKeys(payer=services.relayer, authority=services.authority, oracles=services.oracles[:2])
+    missing = Missing(epoch=False, metered=False, metering_root=False, root=True)
+    Outbox(services.engine, services.client).submit(RunSteps(keys, Lookup(())).prepare(plan, missing))
+
+
+def test_a_resettlement_that_sticks_is_void_and_what_was_booked_after_it_goes_on_with_its_root(live: Services) -> None:
+    seed(live.engine, 3)
+    book(live, [FIRST, FIRST + 1])
+    assert settle(live, [FIRST, FIRST + 1]) == []
+    correct(live, FIRST + 1)
+    assert [run.seq for run in resettlement.book_waiting(live, FIRST + 1)] == [3]
+    book(live, [FIRST + 2])
+    instructions.plan_epochs(live, [FIRST + 1])
+    root = table(live, "SELECT root FROM runs WHERE seq = 4")
+    decision = Decision(epoch=FIRST + 1, run=1, reason="its oracles vanished", decided_by="authority")
+    a_day_passes(live, FIRST + 1)
+    with pytest.raises(VoidRefused, match="not_attested: run 1 of"):
+        voids.void(live, decision)
+    attest(live, FIRST + 1, 1)
+
+    done = voids.void(live, decision)
+    assert (done.epochs, done.runs) == ((), ((FIRST + 1, 1),))
+    assert (done.taken_back, done.booked_again, done.corrections_waiting, done.late_epoch) == (2, 1, 1, None)
+    assert table(live, "SELECT epoch, run, used_seq, on_chain FROM voided_runs ORDER BY epoch") == [
+        (FIRST + 1, 1, 3, True),
+        (FIRST + 2, 0, 0, False),
+    ]
+    assert laws_close(live)
+    assert settle(live, [FIRST + 2]) == []
+    assert table(live, "SELECT root FROM runs WHERE seq = 4") == root
+    resettlement.resettle_epochs(live, [FIRST + 1])
+    assert table(live, "SELECT seq, epoch, run, status FROM runs WHERE kind = 3") == [(5, FIRST + 1, 2, "finalised")]
+    assert table(live, "SELECT status, booked_seq, x_wh FROM corrections") == [("booked", 5, 4)]
+    proof = receipts.proof_of(live)
+    assert (proof.traders.rows(), proof.others.rows()) == ([], [])
+    assert laws_close(live)
+
+
+def test_a_void_that_another_tool_made_stops_the_settlement_by_name_and_the_command_takes_it_back(
+    live: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(live.engine, 2)
+    book(live, [FIRST])
+    a_day_passes(live, FIRST)
+    with live.engine.connect() as connection:
+        before = ledger.ledger_balances(connection)
+    from_outside = ChainVoid(epoch=FIRST, run=0, kind=1, used_seq=0)
+    stands = read_run(live.client, FIRST, 0, 1)
+    item = void_item(live.relayer, live.authority, from_outside, stands, None)
+    live.client.send_and_confirm(list(item.instructions), live.relayer, [live.authority])
+    with pytest.raises(RunVoided, match="gridtokenx settle void 2026-03-02T05:00Z --reason"):
+        receipts.settle_epochs(live, [FIRST])
+
+    def run(*arguments: str) -> tuple[int, str]:
+        for name, value in as_env(live).items():
+            monkeypatch.setenv(name, value)
+        answer = CliRunner().invoke(cli, ["settle", *arguments])
+        return answer.exit_code, answer.output
+
+    assert run("void", key_of(FIRST))[0] == 2
+    assert "--reason is missing" in run("void", key_of(FIRST))[1]
+    code, said = run("void", key_of(FIRST), "--dry-run")
+    assert code == 0
+    assert "dry run: nothing was sent" in said
+    code, said = run("void", key_of(FIRST), "--reason", "its inputs are lost", "--by", "operator A")
+    assert (code, "bookings taken back: 1" in said) == (0, True)
+    with live.engine.connect() as connection:
+        assert ledger.ledger_balances(connection) != before
+    code, said = run("void", key_of(FIRST), "--run", "0", "--reason", "again")
+    assert (code, said.startswith("refused: void_already: ")) == (1, True)
+    listed = json.loads(run("voids", "--json")[1])
+    assert [(row["epoch"], row["kind"], row["reason"], row["decided_by"]) for row in listed] == [
+        (key_of(FIRST), "initial", "its inputs are lost", "operator A")
+    ]
+    book(live, [FIRST + 1])
+    assert settle(live, [FIRST, FIRST + 1]) == []
+    assert laws_close(live)
+
+
+def as_env(services: Services) -> dict[str, str]:
+    return {
+        "DATABASE_URL": services.engine.url.render_as_string(hide_password=False),
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+        "SOLANA_RPC_URL": services.client.rpc_url,
+        "GRIDTOKENX_DATA_DIR": str(services.parquet.root.parent),
+    }
