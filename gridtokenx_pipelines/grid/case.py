@@ -8,6 +8,7 @@ process reads this file in milliseconds and never imports it.
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -30,13 +31,20 @@ from gridtokenx_pipelines.grid.solvers import System
 if TYPE_CHECKING:
     from pandapower.auxiliary import pandapowerNet
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+NO_TAN_PHI: Final = 2  # a format that is still read: every load at LOAD_COS_PHI
+# what a load draws whose power factor nobody knows
+LOAD_COS_PHI: Final = 0.95
+TAN_PHI: Final = math.tan(math.acos(LOAD_COS_PHI))
 Texts = NDArray[np.str_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeterPlace:
-    """Where a meter hangs. `storage_*`: a battery behind it, else 0. `priority`: 1 is served first in an island."""
+    """Where a meter hangs. `storage_*`: a battery behind it, else 0. `priority`: 1 is served first in an island.
+
+    `tan_phi`: reactive over active energy of what it consumes, inductive above 0.
+    """
 
     meter_id: str
     bus: int
@@ -46,6 +54,7 @@ class MeterPlace:
     storage_wh: int = 0
     storage_w: int = 0
     priority: int = 1
+    tan_phi: float = TAN_PHI
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,7 @@ class GridCase:
     meter_storage_wh: NDArray[np.int64]
     meter_storage_w: NDArray[np.int64]
     meter_priority: NDArray[np.int64]
+    meter_tan_phi: NDArray[np.float64]
 
     @cached_property
     def network(self) -> PreparedNetwork:
@@ -131,6 +141,7 @@ def case_of(net: pandapowerNet, meters: list[MeterPlace], zone_of_bus: Mapping[i
         meter_storage_wh=np.array([meter.storage_wh for meter in ordered], np.int64),
         meter_storage_w=np.array([meter.storage_w for meter in ordered], np.int64),
         meter_priority=np.array([meter.priority for meter in ordered], np.int64),
+        meter_tan_phi=np.array([meter.tan_phi for meter in ordered], np.float64),
     )
 
 
@@ -149,7 +160,9 @@ def load(path: Path) -> GridCase:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-        if int(arrays["format"]) != FORMAT:
+        if int(arrays["format"]) == NO_TAN_PHI:
+            arrays["meter_tan_phi"] = np.full(len(arrays["meter_id"]), TAN_PHI)
+        elif int(arrays["format"]) != FORMAT:
             raise NetworkError(
                 f"{path} had format {int(arrays['format'])}, must be {FORMAT}; make it again: gridtokenx grid prepare"
             )

@@ -29,6 +29,7 @@ from gridtokenx_pipelines.grid.errors import (
     UnsupportedNetworkError,
 )
 from gridtokenx_pipelines.grid.solvers import MAX_ITERATIONS, Solve, choose, solver
+from gridtokenx_pipelines.grid.taps import make_taps_work
 from gridtokenx_pipelines.grid.validation import require_supplied, validate
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class PreparedNetwork:
         """
         validate(net, own_injections=own_injections)
         self._net: pandapowerNet | None = copy.deepcopy(net)
+        make_taps_work(self._net)
         if not own_injections:
             for table in ("load", "sgen", "storage", "ward", "asymmetric_load", "asymmetric_sgen", "motor"):
                 self._net[table] = self._net[table].iloc[:0]

@@ -1,8 +1,8 @@
 """States of a network: from Wh of an epoch per meter to AC power flow and the bounds it breaks.
 
 Belongs here: the way from integers to powers, and violations named by element. Does not belong here: what to do about
-them (limits.py, feasibility.py). Powers are means of the epoch: Wh × 4 = W. Consumption is taken at `LOAD_COS_PHI`
-inductive (net energy has no reactive part; SimBench's own loads lie around 0.93), production at 1.
+them (limits.py, feasibility.py). Powers are means of the epoch: Wh × 4 = W. Net energy has no reactive part, so
+consumption is taken at each meter's own mean power factor where the case knows it (case.py), production at 1.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ Floats = NDArray[np.float64]
 
 W_PER_WH: Final = 3_600 // EPOCH_SECONDS
 W_PER_MW: Final = 10**6
-LOAD_COS_PHI: Final = 0.95
-TAN_PHI: Final = math.tan(math.acos(LOAD_COS_PHI))
 # solver noise: a bound that holds to this is held
 SLACK: Final = 1e-6
 
@@ -84,7 +82,7 @@ def state_of(case: GridCase, energy_wh: Mapping[str, tuple[int, int]]) -> State:
 def flow(case: GridCase, produced_w: Floats, consumed_w: Floats) -> FlowResult:
     """AC power flow of powers in W, shapes (meters,) or (steps, meters); unsolved steps are flagged, not raised."""
     p = (consumed_w - produced_w) / W_PER_MW
-    return case.network.solve(p, consumed_w * TAN_PHI / W_PER_MW, strict=False)
+    return case.network.solve(p, consumed_w * case.meter_tan_phi / W_PER_MW, strict=False)
 
 
 def flow_of(case: GridCase, state: State) -> FlowResult:

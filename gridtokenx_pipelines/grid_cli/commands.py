@@ -166,7 +166,12 @@ def plan(data_dir: Path, database_url: str | None, epoch: str | None, as_json: b
 
 @grid.command()
 @click.argument("network", type=READABLE)
-@click.option("--meters", required=True, type=READABLE, help="CSV: meter_id, bus, zone_id, rating_w, produces, …")
+@click.option(
+    "--meters",
+    required=True,
+    type=READABLE,
+    help="CSV: meter_id, bus, zone_id, rating_w, produces, … (docs/how-to/grid.md).",
+)
 @click.option("--buses", type=READABLE, help="CSV: bus, zone_id. Default: the zone of the meters on the bus.")
 @click.option("--output", default=Path("grid.npz"), show_default=True, type=click.Path(path_type=Path))
 def prepare(network: Path, meters: Path, buses: Path | None, output: Path) -> None:

@@ -6,6 +6,7 @@ Belongs here: reading people's files with named errors. Does not belong here: wh
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import click
 
 from gridtokenx_pipelines.config import ConfigError
-from gridtokenx_pipelines.grid.case import MeterPlace, case_of, save
+from gridtokenx_pipelines.grid.case import TAN_PHI, MeterPlace, case_of, save
 from gridtokenx_pipelines.grid.errors import NetworkError, NotConvergedError
 
 NUMBERS = {"bus": None, "zone_id": None, "rating_w": None, "storage_wh": 0, "storage_w": 0, "priority": 1}
+LEAST_COS_PHI = 0.1
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
 
 
@@ -67,7 +69,22 @@ def _place(path: Path, line: int, row: dict[str, str]) -> MeterPlace:
     if produces not in (*YES, *NO):
         raise ConfigError(f"produces in line {line} of {path}", produces, "true or false", "correct it")
     numbers = {name: _number(path, line, row, name, default) for name, default in NUMBERS.items()}
-    return MeterPlace(meter_id=meter_id, produces=produces in YES, **numbers)
+    tan_phi = _tan_phi(path, line, (row.get("cos_phi") or "").strip())
+    return MeterPlace(meter_id=meter_id, produces=produces in YES, tan_phi=tan_phi, **numbers)
+
+
+def _tan_phi(path: Path, line: int, words: str) -> float:
+    """From a mean power factor, inductive; TAN_PHI where none is given."""
+    if not words:
+        return TAN_PHI
+    try:
+        cos_phi = float(words)
+    except ValueError:
+        cos_phi = math.nan
+    if not LEAST_COS_PHI <= cos_phi <= 1:
+        bound = f"a power factor from {LEAST_COS_PHI} to 1"
+        raise ConfigError(f"cos_phi in line {line} of {path}", words, bound, "correct it or leave it empty")
+    return math.tan(math.acos(cos_phi))
 
 
 def _number(path: Path, line: int, row: dict[str, str], column: str, default: int | None) -> int:

@@ -54,7 +54,6 @@ def load_network(source: str, zones: int = 1) -> ConnectedNetwork:
             f"network was {source!r}, must be {STREET!r}, a pandapower .json file, or a SimBench low-voltage grid: "
             f"one of {', '.join(LV_CODES)}"
         )
-    _make_taps_work(net)
     points = _points(net)
     if not points:
         raise NetworkFileError(f"{source}: no bus to connect a meter to, must have at least one; add low-voltage buses")
@@ -110,13 +109,6 @@ def _street() -> pandapowerNet:
             pandapower.create_load(net, bus, 0.0)
             before = bus
     return net
-
-
-def _make_taps_work(net: pandapowerNet) -> None:
-    """A tap with a step but no kind of changer is a ratio changer: pandapower 3 would leave it without effect."""
-    if "tap_changer_type" in net.trafo and "tap_step_percent" in net.trafo:
-        silent = net.trafo.tap_changer_type.isna() & (net.trafo.tap_step_percent.astype(float).fillna(0) != 0)
-        net.trafo.loc[silent, "tap_changer_type"] = "Ratio"
 
 
 def _points(net: pandapowerNet) -> tuple[int, ...]:

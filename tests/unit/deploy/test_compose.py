@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,16 @@ def test_every_part_is_there() -> None:
     assert set(SERVICES) == {
         *("kafka-1", "kafka-2", "kafka-3", "postgres", "influxdb", "solana-test-validator"),
         *("migrate", "topics", "telemetry-flow", "orders-flow", "price-guard-flow"),
-        *("dagster-code", "dagster-webserver", "dagster-daemon", "exporter", "prometheus", "grafana", "mailpit"),
+        *(
+            "dagster-code",
+            "dagster-webserver",
+            "dagster-daemon",
+            "exporter",
+            "simulator",
+            "prometheus",
+            "grafana",
+            "mailpit",
+        ),
     }
 
 
@@ -41,6 +53,7 @@ def test_ports_are_those_of_the_platform_and_bound_to_the_loopback_address() -> 
         "influxdb": 8086,
         "solana-test-validator": 8899,
         "dagster-webserver": 3070,
+        "simulator": 8000,
         "prometheus": 9090,
         "grafana": 3001,
         "mailpit": 8025,
@@ -65,6 +78,45 @@ def test_what_is_depended_on_and_mounted_exists() -> None:
             assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"], volume
         if "build" in part:
             assert (ROOT / part["build"]["dockerfile"]).is_file()
+
+
+def test_the_simulator_is_as_locked_up_as_the_others_and_holds_no_secret_of_theirs() -> None:
+    part, other = SERVICES["simulator"], SERVICES["telemetry-flow"]
+    for rule in ("image", "build", "read_only", "cap_drop", "security_opt", "restart"):
+        assert part[rule] == other[rule]
+    assert (part["secrets"], part["volumes"], set(part["environment"])) == ([], [], {"KAFKA_BOOTSTRAP_SERVERS"})
+    assert (part["mem_limit"], part["cpus"]) == ("2g", 2)
+    image = (ROOT / part["build"]["dockerfile"]).read_text()
+    assert "USER gridtokenx" in image
+    # what it may write belongs to the image's user
+    assert "--uid 10001" in image
+    assert "/grids:uid=10001" in part["tmpfs"]
+
+
+def test_the_simulators_own_command_serves_and_its_health_check_tells_life_from_death(tmp_path: Path) -> None:
+    part = SERVICES["simulator"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    here = {"8000": port, "0.0.0.0": "127.0.0.1", "kafka": "none", "/grids": str(tmp_path)}  # noqa: S104
+    command = [
+        sys.executable,
+        "-m",
+        "gridtokenx_pipelines.cli",
+        *(here.get(word, word) for word in part["command"][1:]),
+    ]
+    _, *check = part["healthcheck"]["test"]
+    probe = [sys.executable, *(word.replace(":8000/", f":{port}/") for word in check[1:])]
+    with subprocess.Popen(command, cwd=ROOT) as served:
+        try:
+            deadline = time.monotonic() + 60
+            while subprocess.run(probe, capture_output=True, check=False).returncode:
+                assert served.poll() is None, "the service ended"
+                assert time.monotonic() < deadline, "the health check never passed"
+        finally:
+            served.terminate()
+    assert served.returncode == 0
+    assert subprocess.run(probe, capture_output=True, check=False).returncode
 
 
 def test_every_command_of_ours_exists() -> None:

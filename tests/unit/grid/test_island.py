@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridtokenx_pipelines.grid.case import GridCase, MeterPlace, case_of
+from gridtokenx_pipelines.grid.case import TAN_PHI, GridCase, MeterPlace, case_of
 from gridtokenx_pipelines.grid.errors import IslandWithoutSlackError
 from gridtokenx_pipelines.grid.island import EFFICIENCY_PPM, dispatch, island_case, spread
-from gridtokenx_pipelines.grid.states import TAN_PHI, State, flow_of, state_of
+from gridtokenx_pipelines.grid.states import State, flow_of, state_of
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.settlement.frames import MarketAccounts
 from gridtokenx_pipelines.settlement_service.outage import Rehearsal, rehearse, words_of
