@@ -6,9 +6,11 @@ Does not belong here: prices (mechanisms), residuals and tariffs (settlement).
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
+from gridtokenx_pipelines.market.kernel import Int64s, places
 from gridtokenx_pipelines.market.names import are_distinct, order_of_names
 from gridtokenx_pipelines.units import BASIS_POINTS, WH_PER_KWH, ceil_div_expr, floor_div_expr
 
@@ -22,26 +24,46 @@ def charge(traded: pl.DataFrame, zones: pl.DataFrame, fee_bp: int) -> pl.DataFra
     Bought b costs ⌈b(p + w)/1000⌉, of which ⌊b·p/1000⌋ is energy; sold s earns v = ⌊s·p/1000⌋ less ⌊v × fee⌋.
     Raises ValueError if energy was traded in a zone without a price.
     """
-    priced = traded[order_of_names(traded["wallet"])].join(
-        zones.select("zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"),
-        on="zone_id",
-        how="left",
-        maintain_order="left",
-    )
-    lacking = priced.filter((pl.col("traded_wh") != 0) & pl.col("price_uthb_per_kwh").is_null())
-    if lacking.height:
-        raise ValueError(f"zones {sorted(set(lacking['zone_id']))} traded without a price; clear them first")
-    price, wheeling = pl.col("price_uthb_per_kwh").fill_null(0), pl.col("zone_wheeling_uthb_per_kwh").fill_null(0)
-    bought, sold = pl.col("traded_wh").clip(lower_bound=0), (-pl.col("traded_wh")).clip(lower_bound=0)
+    ordered = traded[order_of_names(traded["wallet"])]
+    zone = ordered["zone_id"].to_numpy()
+    price, wheeling = _rates(zone, ordered["traded_wh"].to_numpy(), zones)
     if "bought_wh" in traded.columns:
-        bought, sold = pl.col("bought_wh"), pl.col("sold_wh")
-    return with_charges(
-        priced,
-        cost=ceil_div_expr(bought * (price + wheeling), WH_PER_KWH),
-        energy_cost=floor_div_expr(bought * price, WH_PER_KWH),
-        value=floor_div_expr(sold * price, WH_PER_KWH),
-        fee_bp=fee_bp,
+        bought, sold = ordered["bought_wh"].to_numpy(), ordered["sold_wh"].to_numpy()
+    else:
+        net = ordered["traded_wh"].to_numpy()
+        bought, sold = np.maximum(net, 0), np.maximum(-net, 0)
+    cost = -(-(bought * (price + wheeling)) // WH_PER_KWH)
+    energy_cost = bought * price // WH_PER_KWH
+    value = sold * price // WH_PER_KWH
+    # a negative value (negative prices, books from elsewhere) bears no fee: none would be earned back
+    fee = np.maximum(value, 0) * fee_bp // BASIS_POINTS
+    columns = {
+        "cost_uthb": cost,
+        "energy_cost_uthb": energy_cost,
+        "zone_wheeling_uthb": cost - energy_cost,
+        "value_uthb": value,
+        "fee_uthb": fee,
+        "proceeds_uthb": value - fee,
+    }
+    return frames.conform(
+        ordered.with_columns(**{name: pl.Series(each) for name, each in columns.items()}), frames.TRADED, "traded"
     )
+
+
+def _rates(zone: Int64s, traded_wh: Int64s, zones: pl.DataFrame) -> tuple[Int64s, Int64s]:
+    """Price and zone wheeling of each row's zone; 0 where nothing was traded in a zone without a price."""
+    rates = zones.sort("zone_id")
+    known, priced = rates["zone_id"].to_numpy(), rates["price_uthb_per_kwh"].is_not_null().to_numpy()
+    if len(zone) and int(zone.min()) == int(zone.max()) and traded_wh.any():
+        zone, traded_wh = zone[:1], np.ones(1, np.int64)  # one zone: one price for all rows
+    place = places(zone, known)
+    found = known[place] == zone if len(known) else np.zeros(len(zone), np.bool_)
+    lacking = (traded_wh != 0) & ~(found & priced[place] if len(known) else found)
+    if lacking.any():
+        raise ValueError(f"zones {sorted(set(zone[lacking].tolist()))} traded without a price; clear them first")
+    columns = (rates[name].fill_null(0).to_numpy() for name in ("price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh"))
+    price, wheeling = (each[place] * found if len(known) else np.zeros(len(zone), np.int64) for each in columns)
+    return price, wheeling
 
 
 def with_charges(

@@ -164,10 +164,9 @@ def _zones(columns: Columns, outcome: Outcome, network: Network) -> pl.DataFrame
 def _fills(columns: Columns, outcome: Outcome) -> pl.DataFrame:
     """frames.FILLS, by side and id; with `value_exact` where matches have prices of their own."""
     orders = columns.orders
-    rows = np.flatnonzero(outcome.filled > 0)
-    is_sell = orders.is_sell[rows]
-    sides = (part[order_of([key[part] for key in orders.ids])] for part in (rows[~is_sell], rows[is_sell]))
-    rows = np.concatenate(list(sides))
+    some = outcome.filled > 0
+    sides = (np.flatnonzero(some & ~orders.is_sell), np.flatnonzero(some & orders.is_sell))
+    rows = np.concatenate([part[order_of(orders.ids.keys(part))] for part in sides])
     filled = outcome.filled[rows]
     if outcome.pairs is None:
         prices = np.array([outcome.prices[zone] or 0 for zone in sorted(outcome.prices)], np.int64)
@@ -183,9 +182,14 @@ def _fills(columns: Columns, outcome: Outcome) -> pl.DataFrame:
 def _traded(columns: Columns, filled: Int64s) -> pl.DataFrame:
     """Wh bought and sold per wallet with fills: wallet, zone_id, traded_wh (bought +, sold −), bought_wh, sold_wh."""
     n_wallets = len(columns.wallet_row)
-    sums = np.zeros(2 * n_wallets, np.int64)
-    np.add.at(sums, columns.wallet + columns.orders.is_sell * n_wallets, filled)
-    bought, sold = sums.reshape(2, -1)
+    if n_wallets == len(filled):  # an order a wallet
+        filled = filled[columns.wallet_row]
+        sold = filled * columns.orders.is_sell[columns.wallet_row]
+        bought = filled - sold
+    else:
+        sums = np.zeros(2 * n_wallets, np.int64)
+        np.add.at(sums, columns.wallet + columns.orders.is_sell * n_wallets, filled)
+        bought, sold = sums.reshape(2, -1)
     some = np.flatnonzero(bought + sold)
     return columns.book.select("wallet", "zone_id")[columns.wallet_row[some]].with_columns(
         traded_wh=pl.Series(bought[some] - sold[some]),
@@ -221,4 +225,4 @@ def _order_values(pairs: Pairs, n_orders: int) -> Int64s:
 
 def _welfare_uthb(orders: Orders, filled: Int64s) -> int:
     """Σ net bids of what was bought − Σ net asks of what was sold, down to the µTHB."""
-    return exact_dot(np.where(orders.is_sell, -filled, filled), orders.limit) // WH_PER_KWH
+    return (exact_dot(filled, orders.limit) - 2 * exact_dot(filled * orders.is_sell, orders.limit)) // WH_PER_KWH

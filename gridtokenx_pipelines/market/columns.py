@@ -12,16 +12,12 @@ import numpy as np
 import polars as pl
 
 from gridtokenx_pipelines.market import frames
-from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, exact_sum, order_of, places
+from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, exact_sum, places
 from gridtokenx_pipelines.market.mechanisms.coupling import check_network
-from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingError, Orders
-from gridtokenx_pipelines.market.names import ranks_of_names
+from gridtokenx_pipelines.market.mechanisms.outcome import BUY, SELL, ClearingError, Ids, Orders
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import BASIS_POINTS, I64_MAX, WH_PER_KWH
 
-ID_BYTES = 16
-# odd numbers without pattern: two ids hardly ever have the same sum of their halves times these
-MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 # Wh × µTHB/kWh: what they are worth in µTHB is a thousandth, which fees and VAT take times up to 10 000
 MOST_OF_A_WALLET = I64_MAX * WH_PER_KWH // BASIS_POINTS
 MOST_LIMIT_UTHB_PER_KWH = 10**12  # a million THB/kWh; prices beyond it are a mistake in units
@@ -58,8 +54,9 @@ def columns_of(book: pl.DataFrame, network: Network, *, positive_limits: bool) -
     side, zone, wh, limit, time_us = (book[name].to_numpy() for name in numbers)
     _check_numbers(side, wh, limit, positive_limits=positive_limits)
     zone_place = _zone_places(zone, network)
-    ids = _ids(book["order_id"])
-    _check_ids(ids)
+    ids = Ids(book["order_id"])
+    if twice := ids.twice():
+        raise ClearingError(f"book has {book.height} rows but {book.height - twice} order ids; each once")
     wallet, order, starts = _groups(book["wallet"])
     both = np.zeros(0, np.bool_)
     if len(starts) < len(order):
@@ -114,12 +111,14 @@ def _leaves(book: pl.DataFrame) -> Int64s | None:
 
 
 def _zone_places(zone: Int64s, network: Network) -> Int64s:
-    known = np.array(sorted(each.zone_id for each in network.zones), np.int64)
+    known, rows = np.array(sorted(each.zone_id for each in network.zones), np.int64), len(zone)
+    if len(zone) and int(zone.min()) == int(zone.max()):  # one zone: a look at one row says where all are
+        zone = zone[:1]
     place = places(zone, known)
     strange = np.unique(zone[known[place] != zone] if len(known) else zone).tolist()
     if strange:
         raise ClearingError(f"book names zones {strange} that the network lacks; build it with this network")
-    return place
+    return place if len(place) == rows else np.full(rows, place[0])
 
 
 def _groups(names: pl.Series) -> tuple[Int64s, Int64s, Int64s]:
@@ -183,30 +182,3 @@ def _check_sums(book: pl.DataFrame, wh: Int64s, order: Int64s, starts: Int64s) -
                 f"wallet {book['wallet'][row]} had {energy} Wh at up to {dearest} µTHB/kWh, its sums must fit 64 bits "
                 f"(at most {MOST_OF_A_WALLET // dearest} Wh at that price); split it over wallets"
             )
-
-
-def _ids(ids: pl.Series) -> tuple[UInt64s, ...]:
-    """16-byte ids as the two halves that rank them; ids of other lengths by their rank among all."""
-    sizes = ids.bin.size()
-    if (sizes == ID_BYTES).all():
-        if not len(ids):
-            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
-        halves = ids.bin.reinterpret(dtype=pl.Array(pl.UInt64, 2), endianness="big").to_numpy()
-        return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
-    return ranks_of_names(ids)
-
-
-def _check_ids(ids: tuple[UInt64s, ...]) -> None:
-    mixed = np.zeros(len(ids[0]), np.uint64)
-    for key, factor in zip(ids, MIXERS, strict=False):
-        mixed += key * factor
-    if _are_distinct(mixed):
-        return
-    order = order_of(ids)
-    same = np.ones(max(len(order) - 1, 0), np.bool_)
-    for key in ids:
-        ordered = key[order]
-        same &= ordered[1:] == ordered[:-1]
-    if same.any():
-        n_ids = len(order) - int(np.count_nonzero(same))
-        raise ClearingError(f"book has {len(order)} rows but {n_ids} order ids; each once")

@@ -230,20 +230,50 @@ def clear_uniform_arrays(  # noqa: PLR0917 (a column an argument)
 
 
 def order_of(keys: Sequence[UInt64s]) -> Int64s:
-    """Row numbers in ascending order of the keys, first key first; only ties look at the next ones."""
-    order = np.argsort(keys[0])
-    for number in range(1, len(keys)):
-        ordered = [key[order] for key in keys[:number]]
-        same = np.ones(max(len(order) - 1, 0), np.bool_)
-        for key in ordered:
-            same &= key[1:] == key[:-1]
+    """Row numbers in ascending order of the keys, first key first; only ties look at the next ones, then at the row."""
+    order, same = order_of_one(keys[0])
+    for key in keys[1:]:
         if not same.any():
-            return order
-        tied = np.zeros(len(order), np.bool_)
-        tied[1:] = same
-        tied[:-1] |= same
-        places = np.flatnonzero(tied)
-        run = np.cumsum(~np.concatenate([[False], same]))[places]
-        rows = order[places]
-        order[places] = rows[np.lexsort((keys[number][rows], run))]
+            break
+        settle_ties(order, same, key)
+        ordered = key[order]
+        same &= ordered[1:] == ordered[:-1]
     return order
+
+
+def order_of_one(key: UInt64s) -> tuple[Int64s, Bools]:
+    """Row numbers in ascending order of one key, rows of equal keys by number; which rows equal the one before.
+
+    The key's bits that differ and the row's number are sorted as one number, several times faster than numpy sorts
+    places. Where both don't fit 64 bits the key's last ones are left out, and looked at where rows then seem equal.
+    """
+    if not len(key):
+        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    packed = key - key.min()
+    union = int(np.bitwise_or.reduce(packed))
+    idle = (union & -union).bit_length() - 1 if union else 0
+    row_bits = (len(key) - 1).bit_length()
+    lost = max(union.bit_length() - idle + row_bits - 64, 0)
+    packed >>= np.uint64(idle + lost)
+    packed <<= np.uint64(row_bits)
+    packed |= np.arange(len(key), dtype=np.uint64)
+    packed.sort()
+    order = (packed & np.uint64((1 << row_bits) - 1)).astype(np.int64)
+    packed >>= np.uint64(row_bits)
+    same: Bools = packed[1:] == packed[:-1]
+    if lost and same.any():
+        settle_ties(order, same, key)
+        ordered = key[order]
+        same = ordered[1:] == ordered[:-1]
+    return order, same
+
+
+def settle_ties(order: Int64s, same: Bools, key: UInt64s) -> None:
+    """Put rows that equal the one before (`same`, of each but the first) in order of a key, then of their number."""
+    tied = np.zeros(len(order), np.bool_)
+    tied[1:] = same
+    tied[:-1] |= same
+    places = np.flatnonzero(tied)
+    run = np.cumsum(~np.concatenate([[False], same]))[places]
+    rows = order[places]
+    order[places] = rows[np.lexsort((key[rows], run))]

@@ -5,18 +5,19 @@ Belongs here: the shared types and errors. Does not belong here: any mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import polars as pl
 
 from gridtokenx_pipelines.market.kernel import Bools, Int64s, UInt64s, order_of, sortable
+from gridtokenx_pipelines.market.names import are_distinct, ranks_of_names
 from gridtokenx_pipelines.market.rules import Link
 
 BUY, SELL = 0, 1
+ID_BYTES = 16
 
 
 class ClearingError(ValueError):
@@ -27,11 +28,41 @@ class ClearingCheckError(ClearingError):
     """A result that does not check; it is never committed."""
 
 
+class Ids:
+    """Order ids (binary), and the keys that rank those of some rows: few rows are ever asked for theirs."""
+
+    def __init__(self, names: pl.Series) -> None:
+        self.names = names
+        self._halved = bool((names.bin.size() == ID_BYTES).all())
+
+    @cached_property
+    def _ranks(self) -> tuple[UInt64s, ...]:
+        return ranks_of_names(self.names)
+
+    def keys(self, rows: Int64s) -> tuple[UInt64s, ...]:
+        """What ranks the rows, first key first: a 16-byte id in two halves, ids of other lengths by rank among all."""
+        if not self._halved:
+            return tuple(key[rows] for key in self._ranks)
+        if not len(rows):
+            return (np.zeros(0, np.uint64),) * 2
+        some = self.names.gather(rows)
+        halves = some.bin.reinterpret(dtype=pl.Array(pl.UInt64, 2), endianness="big").to_numpy()
+        return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
+
+    def at(self, rows: Int64s) -> Ids:
+        """Those of some rows, in the order given."""
+        return Ids(self.names.gather(rows))
+
+    def twice(self) -> int:
+        """How many rows have an id that an earlier one has."""
+        return 0 if are_distinct(self.names) else len(self.names) - self.names.n_unique()
+
+
 @dataclass(frozen=True)
 class Orders:
     """A book's columns, rows in any order: side (0 buy, 1 sell), zone, Wh, net limit in µTHB/kWh, time in µs.
 
-    `ids`: what ranks orders of one limit and time, first key first (a 16-byte id in two halves). `wallet`: a number
+    `ids`: what ranks orders of one limit and time. `wallet`: a number
     per wallet, of no meaning but equality. `own_meet`: rows of wallets that stand on both sides, None if none does.
     `least_wh`: fill at least this or nothing, `leaves_us`: when an order leaves again; None where no order says so.
     """
@@ -41,7 +72,7 @@ class Orders:
     wh: Int64s
     limit: Int64s
     time_us: Int64s
-    ids: tuple[UInt64s, ...]
+    ids: Ids
     wallet: Int64s | None = None
     own_meet: Bools | None = None
     least_wh: Int64s | None = None
@@ -54,11 +85,11 @@ class Orders:
 
     def keys(self, rows: Int64s) -> list[UInt64s]:
         """What ranks rows of one net limit: time, then id."""
-        return [sortable(self.time_us[rows]), *(key[rows] for key in self.ids)]
+        return [sortable(self.time_us[rows]), *self.ids.keys(rows)]
 
     def at(self, rows: Int64s) -> Orders:
         """Some of the rows, in the order given."""
-        changed: dict[str, Any] = {"ids": tuple(key[rows] for key in self.ids)}
+        changed: dict[str, Any] = {"ids": self.ids.at(rows)}
         for column in fields(self):
             value = getattr(self, column.name)
             if column.name != "ids" and value is not None:
@@ -78,7 +109,7 @@ class Orders:
             keys = [packed.view(np.uint64)]
         else:
             keys = [sells.astype(np.uint64), sortable(rank), sortable(times)]
-        found: Int64s = rows[order_of([*keys, *(key[rows] for key in self.ids)])]
+        found: Int64s = rows[order_of([*keys, *self.ids.keys(rows)])]
         return found
 
 
@@ -127,9 +158,3 @@ class Outcome:
         if pairs is not None:
             pairs = pairs._replace(buy=rows[pairs.buy], sell=rows[pairs.sell])
         return replace(self, filled=filled, pairs=pairs)
-
-
-def ids_of(values: Sequence[bytes]) -> tuple[UInt64s, UInt64s]:
-    """16-byte ids as the two halves that rank them."""
-    halves: npt.NDArray[np.uint64] = np.frombuffer(b"".join(values), ">u8").astype(np.uint64).reshape(-1, 2)
-    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])

@@ -10,7 +10,7 @@ from gridtokenx_pipelines.market.checks import faults_of
 from gridtokenx_pipelines.market.clearing import clear, halted_result
 from gridtokenx_pipelines.market.mechanisms.coupling import problem_of
 from gridtokenx_pipelines.market.mechanisms.coupling_check import check
-from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError, Orders, ids_of
+from gridtokenx_pipelines.market.mechanisms.outcome import ClearingCheckError, Ids, Orders
 from gridtokenx_pipelines.market.rules import Rules
 from tests.unit.market.books import BUY, SELL, THB, book_of, link, network, order_row
 
@@ -85,7 +85,7 @@ def test_the_strict_checker_refuses_what_does_not_balance_or_could_gain():
     columns = [
         BOOK[name].to_numpy() for name in ("side", "zone_id", "covered_wh", "net_limit_uthb_per_kwh", "broker_us")
     ]
-    problem = problem_of(Orders(*columns, ids_of(BOOK["order_id"].to_list())), NET)
+    problem = problem_of(Orders(*columns, Ids(BOOK["order_id"])), NET)
     # groups: bids 5.0 (zone 2) and 3.4 (zone 1), asks 3.030304 (zone 1) and 4.040405 (zone 2); arcs 1 → 2, 2 → 1
     prices = [3_030_304, 4_040_405]
     check(problem, [200, 100, 150, 151], [50, 0], prices)
