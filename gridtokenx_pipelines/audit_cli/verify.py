@@ -133,16 +133,18 @@ def _from_transactions(client: ChainClient, epoch: Mapping[str, Any], place: Roo
     """The root that k oracles attested, read off the transactions the dossier names: accounts are closed by now."""
     number, kind, run = place
     named = [each for each in epoch["runs"] if each["run"] == run or (kind == METERING and each["run"] == 0)]
-    votes: Counter[bytes] = Counter()
+    # an oracle counts once, with the last root it attested
+    said: dict[str, bytes] = {}
     for signature in named[0]["signatures"].get("prepare", []) if named else []:
         found = client.call("getTransaction", signature, {"encoding": "base64", "maxSupportedTransactionVersion": 0})
         if found is None or found["meta"]["err"] is not None:
             continue
         for oracle, root in _attested(found["transaction"][0], (kind, number, run)):
-            votes[root] += bool(oracle)
+            said[oracle] = root
     account = client.account(addresses.governance())
-    if account is None or not votes:
+    if account is None or not said:
         return None
+    votes = Counter(said.values())
     threshold = Program.load("governance").decode("Governance", account.data)["oracle_threshold"]
     root, count = votes.most_common(1)[0]
     return root if count >= threshold else None
