@@ -74,22 +74,33 @@ def network_of(services: Services, connection: Connection, epoch: int) -> Networ
     Raises EpochNotReady where the limits have not been computed and a grid case says that they must be, and where the
     upstream grid was declared lost or back since they were.
     """
-    limits, states = store.limits_between(connection, epoch, epoch), store.states_between(connection, epoch, epoch)
-    for source in states["source"]:
-        islanded = island_store.is_island(connection, epoch)
-        if source.startswith(ISLAND) != islanded:
-            now = "an island" if islanded else "on the upstream grid"
+    return networks_of(services, connection, [epoch])[epoch]
+
+
+def networks_of(services: Services, connection: Connection, epochs: Sequence[int]) -> dict[int, Network]:
+    """The network of each of these epochs, as `network_of` gives one."""
+    first, last = min(epochs), max(epochs)
+    limits = store.limits_between(connection, first, last).partition_by("epoch", as_dict=True, maintain_order=True)
+    sources = dict(store.states_between(connection, first, last).select("epoch", "source").iter_rows())
+    islands = island_store.islanded(island_store.events(connection), epochs)
+    networks = {}
+    for epoch in epochs:
+        if epoch in sources and sources[epoch].startswith(ISLAND) != (epoch in islands):
+            now = "an island" if epoch in islands else "on the upstream grid"
             raise EpochNotReady(
-                f"limits of {key_of(epoch)} were computed as {source!r}, but it runs {now} now; "
+                f"limits of {key_of(epoch)} were computed as {sources[epoch]!r}, but it runs {now} now; "
                 "materialise grid_limits for it again"
             )
-    if limits.is_empty():
-        if services.grid is not None and states.is_empty():
+        network = services.network_at(epoch)
+        if (epoch,) in limits:
+            networks[epoch] = network_with(network, limits[epoch,])
+        elif services.grid is not None and epoch not in sources:
             raise EpochNotReady(
                 f"epoch was {key_of(epoch)}, must have its grid limits; materialise grid_limits for it first"
             )
-        return services.network_at(epoch)
-    return network_with(services.network_at(epoch), limits)
+        else:
+            networks[epoch] = network
+    return networks
 
 
 def network_with(network: Network, limits: pl.DataFrame) -> Network:

@@ -62,15 +62,28 @@ class ClearingFrames(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_clearing(connection: Connection, row: EpochRow, frames: ClearingFrames) -> None:
     """Replace everything the epoch cleared; raises ClearingIsFinal if a run of it is booked already."""
-    booked = connection.execute(text("SELECT seq FROM runs WHERE epoch = :epoch AND run = 0"), {"epoch": row.epoch})
-    seq = booked.scalar()
-    if seq is not None:
-        raise ClearingIsFinal(f"epoch {row.epoch} is booked as run 0 with seq {seq}; read its clearing instead")
+    write_clearings(connection, [(row, frames)])
+
+
+def write_clearings(connection: Connection, cleared: Sequence[tuple[EpochRow, ClearingFrames]]) -> None:
+    """Replace everything these epochs cleared, as `write_clearing` does for one; a statement a table."""
+    epochs = [row.epoch for row, _ in cleared]
+    booked = connection.execute(
+        text("SELECT epoch, seq FROM runs WHERE epoch = ANY(:epochs) AND run = 0 ORDER BY epoch LIMIT 1"),
+        {"epochs": epochs},
+    ).one_or_none()
+    if booked is not None:
+        raise ClearingIsFinal(
+            f"epoch {booked.epoch} is booked as run 0 with seq {booked.seq}; read its clearing instead"
+        )
     for table, (schema, _) in TABLES.items():
-        connection.execute(text(f"DELETE FROM {quoted(table)} WHERE epoch = :epoch"), {"epoch": row.epoch})  # noqa: S608
-        frame: pl.DataFrame = getattr(frames, table)
-        copy_in(connection, table, frame.select(pl.lit(row.epoch, pl.Int64).alias("epoch"), *schema))
-    save_epoch(connection, msgspec.structs.replace(row, halted=row.halted or row.status == "halted"))
+        connection.execute(text(f"DELETE FROM {quoted(table)} WHERE epoch = ANY(:epochs)"), {"epochs": epochs})  # noqa: S608
+        parts: list[pl.DataFrame] = [getattr(frames, table) for _, frames in cleared]
+        whole = pl.concat([part.select(*schema) for part in parts])
+        of = [row.epoch for (row, _), part in zip(cleared, parts, strict=True) for _ in range(part.height)]
+        copy_in(connection, table, whole.select(pl.Series("epoch", of, pl.Int64), *schema))
+    for row, _ in cleared:
+        save_epoch(connection, msgspec.structs.replace(row, halted=row.halted or row.status == "halted"))
 
 
 def save_epoch(connection: Connection, row: EpochRow) -> None:

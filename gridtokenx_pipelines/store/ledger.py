@@ -131,14 +131,7 @@ def book(connection: Connection, booking: Booking, cause: str = "") -> Run:
     copy_in(connection, "settlements", booking.wallet_entries)
     copy_in(connection, "meter_settlements", booking.meter_entries)
     copy_ledger_rows(connection, booking.ledger_rows, booking.seq, booking.epoch)
-    touched = booking.wallet_entries.select(
-        pl.col("wallet").alias("owner"),
-        pl.col("grid_after_wh").alias("grid_wh"),
-        pl.col("thbc_after_uthb").alias("thbc_uthb"),
-        pl.col("debt_after_uthb").alias("debt_uthb"),
-        "seq",
-    )
-    upsert(connection, "balances", touched, ("owner",))
+    upsert(connection, "balances", _balances_after(booking.wallet_entries), ("owner",))
     _write_accounts(connection, booking.accounts, booking.seq)
     connection.execute(
         text("UPDATE market_epochs SET seq = :seq WHERE epoch = :epoch AND :run = 0"),
@@ -147,6 +140,45 @@ def book(connection: Connection, booking: Booking, cause: str = "") -> Run:
     if booking.corrections is not None:
         conclude_corrections(connection, booking.corrections, booking.seq, booking.epoch)
     return Run(seq=booking.seq, epoch=booking.epoch, run=booking.run, kind=booking.kind, status="booked", new=True)
+
+
+def book_all(connection: Connection, bookings: Sequence[tuple[Booking, str]]) -> None:
+    """Write bookings, each made from the state that the one before leaves, with their causes; a statement a table.
+
+    None of them may be booked already, and none may bring corrections (`book` does both). Raises StaleBookingError if
+    the first was not made from the present state, or another not from the one before it.
+    """
+    lock_ledger(connection)
+    last = last_seq(connection)
+    present = {owner: amounts for owner, *amounts in balances(connection).iter_rows()}
+    for booking, _ in bookings:
+        last += 1
+        if booking.seq != last:
+            raise StaleBookingError(
+                f"booking has seq {booking.seq}, next is {last}; compute it from state_before again"
+            )
+        _follow(present, booking)
+    connection.execute(
+        text(
+            "INSERT INTO runs (seq, epoch, run, kind, cause) SELECT * FROM unnest(CAST(:seqs AS bigint[]), "
+            "CAST(:epochs AS bigint[]), CAST(:runs AS integer[]), CAST(:kinds AS integer[]), CAST(:causes AS text[]))"
+        ),
+        {
+            "seqs": [booking.seq for booking, _ in bookings],
+            "epochs": [booking.epoch for booking, _ in bookings],
+            "runs": [booking.run for booking, _ in bookings],
+            "kinds": [booking.kind for booking, _ in bookings],
+            "causes": [cause for _, cause in bookings],
+        },
+    )
+    entries = pl.concat([booking.wallet_entries for booking, _ in bookings])
+    copy_in(connection, "settlements", entries)
+    copy_in(connection, "meter_settlements", pl.concat([booking.meter_entries for booking, _ in bookings]))
+    rows = [_with_key(booking.ledger_rows, booking.seq, booking.epoch) for booking, _ in bookings]
+    copy_in(connection, "ledger_entries", pl.concat(rows))
+    newest = entries.unique("wallet", keep="last", maintain_order=True)
+    upsert(connection, "balances", _balances_after(newest), ("owner",))
+    _write_accounts(connection, bookings[-1][0].accounts, last)
 
 
 def save_plan(connection: Connection, plan: RunPlan) -> None:
@@ -249,8 +281,22 @@ def lock_ledger(connection: Connection) -> None:
 
 def copy_ledger_rows(connection: Connection, rows: pl.DataFrame, seq: int, epoch: int) -> None:
     """Append double-entry rows (LEDGER_ROWS) of a run, or of what came after run `seq`."""
+    copy_in(connection, "ledger_entries", _with_key(rows, seq, epoch))
+
+
+def _with_key(rows: pl.DataFrame, seq: int, epoch: int) -> pl.DataFrame:
     key = [pl.lit(seq, pl.Int64).alias("seq"), pl.lit(epoch, pl.Int64).alias("epoch")]
-    copy_in(connection, "ledger_entries", rows.select(*key, *rows.columns))
+    return rows.select(*key, *rows.columns)
+
+
+def _balances_after(entries: pl.DataFrame) -> pl.DataFrame:
+    return entries.select(
+        pl.col("wallet").alias("owner"),
+        pl.col("grid_after_wh").alias("grid_wh"),
+        pl.col("thbc_after_uthb").alias("thbc_uthb"),
+        pl.col("debt_after_uthb").alias("debt_uthb"),
+        "seq",
+    )
 
 
 def _write_accounts(connection: Connection, accounts: MarketAccounts, seq: int) -> None:
@@ -268,28 +314,34 @@ def _write_accounts(connection: Connection, accounts: MarketAccounts, seq: int) 
 
 def _require_present_state(connection: Connection, booking: Booking) -> None:
     """Every touched wallet must stand in the database where its entry starts (a deposit may have come between)."""
+    _follow({owner: amounts for owner, *amounts in balances(connection).iter_rows()}, booking)
+
+
+def _follow(present: dict[str, list[int]], booking: Booking) -> None:
+    """Check that the booking starts at these balances (GRID, THBC, debt by owner), and move them to where it ends."""
     moved = booking.wallet_entries.select(
-        pl.col("wallet").alias("owner"),
-        (
+        "wallet",
+        grid_before=(
             pl.col("grid_after_wh") - pl.col("minted_wh") + pl.col("burned_wh") - pl.col("traded_wh")
             + pl.col("bought_back_wh") - pl.col("returned_wh")
-        ).alias("grid_before"),
-        (
+        ),
+        thbc_before=(
             pl.col("thbc_after_uthb") + pl.col("cost_uthb") - pl.col("proceeds_uthb") - pl.col("buy_back_uthb")
             - pl.col("refund_uthb") + pl.col("debt_repaid_uthb") + pl.col("paid_to_supplier_uthb")
-        ).alias("thbc_before"),
-        (pl.col("debt_after_uthb") - pl.col("debt_delta_uthb")).alias("debt_before"),
+        ),
+        debt_before=pl.col("debt_after_uthb") - pl.col("debt_delta_uthb"),
+        grid_after="grid_after_wh",
+        thbc_after="thbc_after_uthb",
+        debt_after="debt_after_uthb",
     )  # fmt: skip
-    present = moved.join(balances(connection), on="owner", how="left").with_columns(
-        pl.col("grid_wh", "thbc_uthb", "debt_uthb").fill_null(0)
-    )
-    other = present.filter(
-        (pl.col("grid_before") != pl.col("grid_wh"))
-        | (pl.col("thbc_before") != pl.col("thbc_uthb"))
-        | (pl.col("debt_before") != pl.col("debt_uthb"))
-    )
-    if other.height:
+    other = []
+    for wallet, *amounts in moved.iter_rows():
+        stands = present.get(wallet, [0, 0, 0])
+        if stands != amounts[:3]:
+            other.append({"owner": wallet, "starts at": amounts[:3], "stands at": stands})
+        present[wallet] = amounts[3:]
+    if other:
         raise StaleBookingError(
-            f"{other.height} wallets don't stand where the booking starts, such as {other.row(0, named=True)}; "
+            f"{len(other)} wallets don't stand where the booking starts, such as {other[0]}; "
             "compute it from state_before, in the same transaction"
         )

@@ -269,6 +269,15 @@ def less_requested(connection: Connection, balances: pl.DataFrame, epoch: int) -
     )
 
 
+def takes_from_cover(connection: Connection, epoch: int) -> bool:
+    """Whether anything makes the cover of orders of `epoch` or later differ from the balances: see `less_requested`."""
+    sql = (
+        "SELECT EXISTS (SELECT FROM withdrawal_requests) OR EXISTS (SELECT FROM chain_movements WHERE epoch > :epoch) "
+        "OR EXISTS (SELECT FROM deposits WHERE epoch > :epoch)"
+    )
+    return bool(connection.execute(text(sql), {"epoch": epoch}).scalar_one())
+
+
 def is_continuous(connection: Connection, epoch: int) -> bool:
     """Whether the epoch has no auction, orders on chain being matched one by one instead."""
     reached = read_up_to(connection)

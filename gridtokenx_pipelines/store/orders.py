@@ -6,6 +6,8 @@ known by its wallet, epoch and nonce, which the wallet alone can use and only on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 from sqlalchemy import Connection, text
 
@@ -79,23 +81,37 @@ def conclude(connection: Connection, epoch: int, fills: pl.DataFrame, rejected: 
 
     `fills` as cleared; `rejected` as the book gives them, with their reason; mandates' orders, in either, have no row.
     """
+    conclude_all(connection, {epoch: (fills, rejected)})
+
+
+def conclude_all(connection: Connection, cleared: Mapping[int, tuple[pl.DataFrame, pl.DataFrame]]) -> None:
+    """Conclude the orders of each epoch by its fills and its rejected orders, as `conclude` does one epoch's."""
+    sql = "SELECT DISTINCT epoch FROM orders WHERE epoch = ANY(:epochs)"
+    epochs = connection.execute(text(sql), {"epochs": list(cleared)}).scalars().all()
+    if not epochs:
+        return
     connection.exec_driver_sql(
-        "CREATE TEMP TABLE IF NOT EXISTS concluded (order_id BYTEA, wallet TEXT, nonce BIGINT, filled_wh BIGINT, "
-        "reason TEXT) ON COMMIT DROP"
+        "CREATE TEMP TABLE IF NOT EXISTS concluded (epoch BIGINT, order_id BYTEA, wallet TEXT, nonce BIGINT, "
+        "filled_wh BIGINT, reason TEXT) ON COMMIT DROP"
     )
     connection.exec_driver_sql("TRUNCATE concluded")
-    copy_in(connection, "concluded", fills.select("order_id", "wallet", "filled_wh"))
-    own = rejected.filter(~pl.col("is_mandate"))
-    copy_in(connection, "concluded", own.select("order_id", "wallet", "nonce", "reason"))
+    of = {epoch: pl.lit(epoch, pl.Int64).alias("epoch") for epoch in epochs}
+    filled = [cleared[epoch][0].select(of[epoch], "order_id", "wallet", "filled_wh") for epoch in epochs]
+    copy_in(connection, "concluded", pl.concat(filled))
+    own = [
+        cleared[epoch][1].filter(~pl.col("is_mandate")).select(of[epoch], "order_id", "wallet", "nonce", "reason")
+        for epoch in epochs
+    ]
+    copy_in(connection, "concluded", pl.concat(own))
     connection.execute(
         text(
             "UPDATE orders o SET reason = c.reason, status = CASE WHEN c.reason IS NOT NULL THEN 'rejected' "
             "WHEN c.filled_wh IS NULL THEN 'expired' WHEN c.filled_wh >= o.energy_wh THEN 'filled' "
             "ELSE 'partly_filled' END "
-            "FROM orders mine LEFT JOIN concluded c ON (c.wallet, c.order_id) = (mine.wallet, mine.order_id) "
-            "AND coalesce(c.nonce, mine.nonce) = mine.nonce "
+            "FROM orders mine LEFT JOIN concluded c ON (c.epoch, c.wallet, c.order_id) = "
+            "(mine.epoch, mine.wallet, mine.order_id) AND coalesce(c.nonce, mine.nonce) = mine.nonce "
             "WHERE (o.wallet, o.epoch, o.nonce) = (mine.wallet, mine.epoch, mine.nonce) "
-            "AND o.epoch = :epoch AND o.status NOT IN ('cancelled', 'rejected')"
+            "AND o.epoch = ANY(:epochs) AND o.status NOT IN ('cancelled', 'rejected')"
         ),
-        {"epoch": epoch},
+        {"epochs": list(epochs)},
     )

@@ -13,19 +13,23 @@ from sqlalchemy import Connection, text
 
 from gridtokenx_pipelines.settlement.batches import RunPlan, SignedOrder
 from gridtokenx_pipelines.settlement.frames import METER_ENTRIES, WALLET_ENTRIES
+from gridtokenx_pipelines.store import energy, participants
 from gridtokenx_pipelines.store.clearing import TABLES, EpochRow
-from gridtokenx_pipelines.store.energy import NET_ENERGY
+from gridtokenx_pipelines.store.energy import NET_COLUMNS, NET_ENERGY
 from gridtokenx_pipelines.store.ledger import Run
+from gridtokenx_pipelines.store.orders import ORDERS
 from gridtokenx_pipelines.store.postgres import quoted, read_frame
 
 # entries held at once: some hundred MB as Python rows on their way into a frame
 MOST_ROWS = 40_000
-NET_COLUMNS = ", ".join(NET_ENERGY)
 
 
-def groups(epochs: Sequence[int], rows_each: int) -> Iterator[list[int]]:
-    """The epochs in their order, in groups that hold at most `MOST_ROWS` rows of `rows_each` an epoch, or one epoch."""
-    size = max(MOST_ROWS // max(rows_each, 1), 1)
+def groups(epochs: Sequence[int], rows_each: int, most: int = 2**31) -> Iterator[list[int]]:
+    """The epochs in their order, in groups of at most `most` epochs and `MOST_ROWS` rows, `rows_each` an epoch.
+
+    A group has one epoch at least.
+    """
+    size = min(max(MOST_ROWS // max(rows_each, 1), 1), most)
     for start in range(0, len(epochs), size):
         yield list(epochs[start : start + size])
 
@@ -99,6 +103,31 @@ def epoch_rows(connection: Connection, epochs: Sequence[int]) -> dict[int, Epoch
     return {row.epoch: EpochRow(**row._mapping) for row in rows}
 
 
+def on_time(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """Revision 0 of each epoch, one row per meter, missing ones flagged (`energy.on_time`)."""
+    rows = read_frame(
+        connection,
+        f"SELECT {NET_COLUMNS} FROM net_energy WHERE epoch = ANY(:epochs) AND revision = 0 "  # noqa: S608 - our own names
+        "ORDER BY epoch, meter_id",
+        {"epochs": list(epochs)},
+        NET_ENERGY,
+    )
+    return _apart(rows, "epoch", epochs)
+
+
+def late_rows(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """What is booked with each epoch after its run 0 (`energy.late_rows`); few epochs have any."""
+    found = dict.fromkeys(epochs, pl.DataFrame(schema=NET_ENERGY))
+    some = connection.execute(
+        text(
+            "SELECT booked_epoch FROM net_energy WHERE booked_epoch = ANY(:epochs) AND revision > 0 "
+            "UNION SELECT booked_epoch FROM voided_epochs WHERE booked_epoch = ANY(:epochs)"
+        ),
+        {"epochs": list(epochs)},
+    ).scalars()
+    return found | {int(epoch): energy.late_rows(connection, epoch) for epoch in list(some)}
+
+
 def booked_energy(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
     """What each epoch books: its rows on time by meter, then the late rows that are booked with it.
 
@@ -124,6 +153,33 @@ def booked_energy(connection: Connection, epochs: Sequence[int]) -> dict[int, pl
         {"books": pl.Int64, **NET_ENERGY},
     )
     return {epoch: frame.drop("books") for epoch, frame in _apart(rows, "books", epochs).items()}
+
+
+def live_orders(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """Orders that each epoch's book is made from, by id and wallet: not cancelled, nor rejected (by an operator)."""
+    rows = read_frame(
+        connection,
+        f"SELECT {', '.join(ORDERS)} FROM orders WHERE epoch = ANY(:epochs) "  # noqa: S608 - our own names
+        "AND status NOT IN ('cancelled', 'rejected') ORDER BY epoch, order_id, wallet",
+        {"epochs": list(epochs)},
+        ORDERS,
+    )
+    return _apart(rows, "epoch", epochs)
+
+
+def mandates_as_of(connection: Connection, epochs: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """The mandates in force in each epoch, by wallet (store.participants); one read where none begins or ends."""
+    first, last = min(epochs), max(epochs)
+    changes = connection.execute(
+        text(
+            "SELECT EXISTS (SELECT FROM mandates WHERE effective_epoch > :first AND effective_epoch <= :last "
+            "OR end_epoch > :first AND end_epoch <= :last)"
+        ),
+        {"first": first, "last": last},
+    ).scalar_one()
+    if changes:
+        return {epoch: participants.mandates_as_of(connection, epoch) for epoch in epochs}
+    return dict.fromkeys(epochs, participants.mandates_as_of(connection, first))
 
 
 def signed_orders(connection: Connection, epochs: Sequence[int]) -> dict[int, tuple[SignedOrder, ...]]:

@@ -13,7 +13,7 @@ from gridtokenx_pipelines.market import frames
 from gridtokenx_pipelines.market.book import Book
 from gridtokenx_pipelines.market.clearing import ClearingResult, clear
 from gridtokenx_pipelines.market.rules import Network, Rules
-from gridtokenx_pipelines.settlement_service.frozen import freeze_book, freeze_result
+from gridtokenx_pipelines.settlement_service.frozen import Freezer
 from gridtokenx_pipelines.store.clearing import ClearingFrames, EpochRow, write_clearing
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine
@@ -43,8 +43,9 @@ def write_folder(
     rejected = frames.frame(frames.BOOK_REJECTED, [DROPPED])
     balances = frames.frame({"owner": frames.ORDERS["wallet"]})
     for epoch in range(EPOCH, EPOCH + epochs):
-        freeze_book(store, epoch, Book(book, rejected), balances)
-        freeze_result(store, epoch, result)
+        with Freezer(store) as freezer:
+            freezer.book(epoch, Book(book, rejected), balances)
+            freezer.result(epoch, result)
     (path / "rules.json").write_bytes(msgspec.json.encode(RULES))
     (path / "zones.json").write_bytes(msgspec.json.encode(net))
     (path / "demo-state.json").write_bytes(msgspec.json.encode({"mechanism": mechanism}))
