@@ -22,7 +22,7 @@ import numpy as np
 from gridtokenx_pipelines.market.kernel import order_of
 from gridtokenx_pipelines.market.mechanisms.outcome import Orders, Outcome, Pairs
 from gridtokenx_pipelines.market.mechanisms.plain_matching import filled_by, match_plain
-from gridtokenx_pipelines.market.mechanisms.resting import NUMBER, NUMBER_BITS, RestingSide
+from gridtokenx_pipelines.market.mechanisms.resting import NUMBER, NUMBER_BITS, GuardedSide, Reach, RestingSide
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.units import BASIS_POINTS
 
@@ -43,9 +43,10 @@ def clear(orders: Orders, network: Network, breaker: Breaker | None = None) -> O
     `breaker=None`: no halt. What was matched before a halt stands; `Outcome.halts` says when and why it came.
     """
     idle: dict[int, int | None] = {zone.zone_id: None for zone in network.zones}
-    if breaker is None and orders.own_meet is None and orders.least_wh is None and orders.leaves_us is None:
-        pairs = match_plain(orders)
-        return Outcome(filled_by(pairs, len(orders.side)), idle, pairs=pairs, one_area=True)
+    if breaker is None and orders.least_wh is None:
+        plain = match_plain(orders)
+        if plain is not None:
+            return Outcome(filled_by(plain, len(orders.side)), idle, pairs=plain, one_area=True)
     session = _Session(orders, breaker)
     session.run()
     pairs = Pairs(*np.array(session.made, np.int64).reshape(-1, 4).T.copy())
@@ -101,6 +102,10 @@ class _Session:
         self.least: list[int] | None = None if orders.least_wh is None else orders.least_wh.tolist()
         self.leaves: list[int] | None = None if orders.leaves_us is None else orders.leaves_us.tolist()
         self.sides = (RestingSide(), RestingSide())
+        self.guards: tuple[GuardedSide, GuardedSide] | None = None
+        self.reach: tuple[Reach, Reach] | None = None
+        if self.least is not None:
+            self._guard(self.least)
         self.breaker = breaker
         self.minute = _Minute(breaker) if breaker is not None else None
         self.resumes = deque(breaker.resumed_us if breaker is not None else ())
@@ -108,6 +113,20 @@ class _Session:
         self.waiting: list[int] = []
         self.made: list[tuple[int, int, int, int]] = []
         self.halts: list[str] = []
+
+    def _guard(self, least: list[int]) -> None:
+        rows = range(len(least))
+        sides = [[row for row in rows if self.is_sell[row] == sells] for sells in (False, True)]
+        kept = [[row for row in side if least[row]] for side in sides]
+        bids, asks = ([self._key(row) for row in side] for side in kept)
+        of_bids, of_asks = ([self.wallet[row] for row in side] for side in kept)
+        self.guards = GuardedSide(bids, of_bids), GuardedSide(asks, of_asks)
+        ranks = [(self._key(row) >> NUMBER_BITS for row in side) for side in sides]
+        self.reach = Reach(ranks[0]), Reach(ranks[1])
+
+    def _key(self, row: int) -> int:
+        rank = self.limit[row] if self.is_sell[row] else -self.limit[row]
+        return rank << NUMBER_BITS | self.number[row]
 
     def run(self) -> None:
         """Let all orders arrive."""
@@ -142,55 +161,91 @@ class _Session:
         if self.left[row] and self.halted_us is not None:
             self.waiting.append(row)
         elif self.left[row]:
-            rank = self.limit[row] if self.is_sell[row] else -self.limit[row]
-            self.sides[self.is_sell[row]].add(rank << NUMBER_BITS | self.number[row], self.wallet[row])
+            self._rest(row)
+            if self.reach is not None:
+                self.reach[self.is_sell[row]].add(self._key(row) >> NUMBER_BITS, self.left[row])
+
+    def _rest(self, row: int) -> None:
+        side, key = self.is_sell[row], self._key(row)
+        if self.guards is not None and self.least is not None and self.least[row]:
+            self.guards[side].add(key, self.least[row])
+        else:
+            self.sides[side].add(key, self.wallet[row])
 
     def _arrive(self, row: int, now: int) -> None:
         """Trade an order with the best of the other side, as far as limits, minimums and the breaker let it."""
-        other, mine = self.sides[not self.is_sell[row]], self.wallet[row]
+        side = not self.is_sell[row]
         # the rank of a resting bid is its negated limit
         worst = -self.limit[row] if self.is_sell[row] else self.limit[row]
+        if self.reach is not None and self.least is not None and self.reach[side].up_to(worst) < self.least[row]:
+            return
         wants, taken = self.left[row], []
         own: list[tuple[int, int]] = []
-        aside: list[tuple[int, int]] = []
-        while wants and (first := other.first()) is not None:
-            key, wallet = first
-            if key >> NUMBER_BITS > worst:
-                break
-            resting = self.rows[key & NUMBER]
-            if self.leaves is not None and self.leaves[resting] <= now:
-                other.drop_first()
-            elif wallet == mine:
-                own.append(other.pass_over())
-            elif self.least is not None and self.least[resting] > wants:
-                aside.append(first)
-                other.drop_first()
-            else:
-                wh = min(wants, self.left[resting])
-                taken.append((resting, wh, key))
-                wants -= wh
-                if wh == self.left[resting]:
-                    other.drop_first()
-        lets = len(taken) if self.minute is None else self._until_halt(row, taken, now)
-        if self.least is not None and sum(wh for _, wh, _ in taken[:lets]) < self.least[row]:
+        whole: list[int] = []
+        while wants and (resting := self._best(row, wants, worst, now, own)) is not None:
+            wh = min(wants, self.left[resting])
+            taken.append((resting, wh))
+            wants -= wh
+            if self._is_guarded(resting) and self.guards is not None:
+                self.guards[side].drop(self._key(resting))
+                whole.append(resting)
+            elif wh == self.left[resting]:
+                self.sides[side].drop_first()
+                whole.append(resting)
+        # the breaker looks at matches that would be made: not at those of an order that can't reach its minimum
+        short = self.least is not None and self.left[row] - wants < self.least[row]
+        lets = 0 if short else self._until_halt(row, taken, now)
+        if self.least is not None and sum(wh for _, wh in taken[:lets]) < self.least[row]:
             lets = 0
-        for resting, wh, key in taken[lets:]:
-            if wh == self.left[resting]:
-                aside.append((key, self.wallet[resting]))
-        for resting, wh, _ in taken[:lets]:
+        for resting, wh in taken[:lets]:
             self._match(row, resting, wh, now)
-        other.put_back(own)
-        for key, wallet in aside:
-            other.add(key, wallet)
+        self.sides[side].put_back(own)
+        for resting in whole:
+            if self.left[resting]:
+                self._rest(resting)
 
-    def _until_halt(self, row: int, taken: list[tuple[int, int, int]], now: int) -> int:
+    def _is_guarded(self, row: int) -> bool:
+        return self.least is not None and self.least[row] > 0
+
+    def _best(self, row: int, wants: int, worst: int, now: int, own: list[tuple[int, int]]) -> int | None:
+        """The best resting order that lets so many Wh trade with it; own wallets passed over are added to `own`."""
+        side, mine, found = not self.is_sell[row], self.wallet[row], None
+        free = self.sides[side]
+        while (first := free.first()) is not None and first[0] >> NUMBER_BITS <= worst:
+            key, wallet = first
+            if self._has_left(key, now):
+                free.drop_first()
+            elif wallet == mine:
+                own.append(free.pass_over())
+            else:
+                found = key
+                break
+        while self.guards is not None and (guarded := self.guards[side].first(wants, mine)) is not None:
+            if guarded >> NUMBER_BITS > worst or (found is not None and found < guarded):
+                break
+            if self._has_left(guarded, now):
+                self.guards[side].drop(guarded)
+            else:
+                found = guarded
+                break
+        return None if found is None else self.rows[found & NUMBER]
+
+    def _has_left(self, key: int, now: int) -> bool:
+        row = self.rows[key & NUMBER]
+        if self.leaves is None or self.leaves[row] > now:
+            return False
+        if self.reach is not None:
+            self.reach[self.is_sell[row]].add(key >> NUMBER_BITS, -self.left[row])
+        return True
+
+    def _until_halt(self, row: int, taken: list[tuple[int, int]], now: int) -> int:
         """How many of the matches come before one that the breaker forbids."""
         minute = self.minute
         if minute is None or not taken:
             return len(taken)
         bounds = minute.bounds(now)
         low, high = bounds if bounds is not None else (self.limit[taken[0][0]],) * 2
-        for place, (resting, _, _) in enumerate(taken):
+        for place, (resting, _) in enumerate(taken):
             price = self.limit[resting]
             far = [other for other in (low, high) if minute.is_far(price, other)]
             if far:
@@ -206,6 +261,8 @@ class _Session:
     def _match(self, row: int, resting: int, wh: int, now: int) -> None:
         self.left[row] -= wh
         self.left[resting] -= wh
+        if self.reach is not None:
+            self.reach[self.is_sell[resting]].add(self._key(resting) >> NUMBER_BITS, -wh)
         if self.least is not None:
             self.least[row] = self.least[resting] = 0
         price = self.limit[resting]

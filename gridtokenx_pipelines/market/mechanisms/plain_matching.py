@@ -1,7 +1,7 @@
-"""Continuous matching of plain orders: nobody meets itself, no minimum, no cancel, no breaker. One loop, two heaps.
+"""Continuous matching without minimums and breaker: one loop, two heaps, as fast as Python's own heaps are.
 
-Belongs here: the case that nearly every book is, as fast as Python's own heaps are. Does not belong here: everything
-else of a continuous session (continuous.py), which gives the same matches, only slower.
+Belongs here: plain orders, and a second loop for books with own orders on both sides or orders that leave. Does not
+belong here: everything else of a continuous session (continuous.py), which gives the same matches, only slower.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ NUMBER_BITS = 32
 NUMBER = (1 << NUMBER_BITS) - 1
 
 
-def match_plain(orders: Orders) -> Pairs:
-    """Matches in the order in which they were made, each at the resting order's net limit."""
+PASSES_PER_ROW = 20  # so often own orders may be passed over one by one; a session passes over a wallet at once
+FOREVER = 2**63 - 1
+
+
+def match_plain(orders: Orders) -> Pairs | None:
+    """Matches in the order in which they were made, each at the resting order's net limit.
+
+    None for a book in which wallets would pass over so many own orders that one by one takes too long.
+    """
     rows = order_of(orders.keys(np.arange(len(orders.side))))
     limit = orders.limit[rows]
     levels, level = np.unique(limit, return_inverse=True)
@@ -29,7 +36,18 @@ def match_plain(orders: Orders) -> Pairs:
     keys = (rank << NUMBER_BITS | numbers).tolist()
     # the worst key of the other side that an arriving order takes
     takes = (np.where(sells, len(levels) - level, level + 1) << NUMBER_BITS).tolist()
-    made = _match(sells.tolist(), keys, takes, orders.wh[rows].tolist())
+    book = sells.tolist(), keys, takes, orders.wh[rows].tolist()
+    if orders.own_meet is None and orders.leaves_us is None:
+        made = _match(*book)
+    else:
+        # only a wallet on both sides can meet itself; -1 and -2 are nobody's
+        own = np.full(len(rows), -1) if orders.wallet is None or orders.own_meet is None else orders.wallet[rows]
+        leaves = np.full(len(rows), FOREVER) if orders.leaves_us is None else orders.leaves_us[rows]
+        me = np.where(own < 0, -2, own)
+        watched = _match_watched(*book, own.tolist(), me.tolist(), leaves.tolist(), orders.time_us[rows].tolist())
+        if watched is None:
+            return None
+        made = watched
     resting, arriving, energy = (np.array(column, np.int64) for column in made)
     arrived_sells = sells[arriving] if len(arriving) else np.zeros(0, np.bool_)
     buy, sell = np.where(arrived_sells, resting, arriving), np.where(arrived_sells, arriving, resting)
@@ -67,6 +85,63 @@ def _match(
         if wants:
             left[number] = wants
             heappush(mine, keys[number])
+    return resting, arriving, energy
+
+
+def _match_watched(  # noqa: PLR0917 - columns of one table
+    sells: list[bool],
+    keys: list[int],
+    takes: list[int],
+    left: list[int],
+    own: list[int],
+    me: list[int],
+    leaves: list[int],
+    times: list[int],
+) -> tuple[list[int], list[int], list[int]] | None:
+    """As `_match`, own orders passed over and kept, orders that left dropped; None if it passes over too many."""
+    bids: list[int] = []
+    asks: list[int] = []
+    resting: list[int] = []
+    arriving: list[int] = []
+    energy: list[int] = []
+    passes = PASSES_PER_ROW * len(left)
+    for number, wh in enumerate(left):
+        now = times[number]
+        if leaves[number] <= now:
+            continue
+        wants, mine = wh, me[number]
+        here, other = (asks, bids) if sells[number] else (bids, asks)
+        worst = takes[number]
+        passed = []
+        while other and other[0] < worst:
+            best = other[0] & NUMBER
+            if leaves[best] <= now:
+                heappop(other)
+                continue
+            if own[best] == mine:
+                passed.append(heappop(other))
+                continue
+            has = left[best]
+            resting.append(best)
+            arriving.append(number)
+            if has > wants:
+                energy.append(wants)
+                left[best] = has - wants
+                wants = 0
+                break
+            energy.append(has)
+            heappop(other)
+            wants -= has
+            if not wants:
+                break
+        for key in passed:
+            heappush(other, key)
+        passes -= len(passed)
+        if passes < 0:
+            return None
+        if wants:
+            left[number] = wants
+            heappush(here, keys[number])
     return resting, arriving, energy
 
 
