@@ -19,6 +19,8 @@ MECHANISMS = ("zonal", "uniform")
 
 KAFKA_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 KAFKA_MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
+# how a process is watched, read by the two functions below: no part of what it does
+WATCHING = ("GRIDTOKENX_LOG", "GRIDTOKENX_TRACES", "GRIDTOKENX_TRACES_PER_MILLION")
 # librdkafka's name of each setting of security
 KAFKA_SECURITY = {
     "KAFKA_SECURITY_PROTOCOL": "security.protocol",
@@ -165,6 +167,21 @@ def kafka_from_env(env: Mapping[str, str] | None = None) -> tuple[str, dict[str,
         if name in given and not Path(given[name]).is_file():
             raise ConfigError(name, given[name], "a readable PEM file", "correct the path")
     return brokers, {KAFKA_SECURITY[name]: value for name, value in given.items()}
+
+
+def traces_from_env(env: Mapping[str, str] | None = None) -> tuple[str, int]:
+    """Where traces go (empty: nowhere) and of how many readings in a million. Raises ConfigError."""
+    env = os.environ if env is None else env
+    target = env.get("GRIDTOKENX_TRACES", "")
+    if target and target != "console" and not target.startswith(("http://", "https://", "file:///")):
+        bound = "http(s)://host:4318 (OTLP), file:///folder or console"
+        raise ConfigError("GRIDTOKENX_TRACES", target, bound, "correct or unset it")
+    return target, _number(env, "GRIDTOKENX_TRACES_PER_MILLION", 1_000, (0, 1_000_000))
+
+
+def logs_from_env(env: Mapping[str, str] | None = None) -> str:
+    """How settlement processes log their stages: `json`, `text`, or empty for not at all. Raises ConfigError."""
+    return _one_of(os.environ if env is None else env, "GRIDTOKENX_LOG", "", ("", "json", "text"))
 
 
 def mechanism_from_env(env: Mapping[str, str] | None = None) -> str:

@@ -12,8 +12,19 @@ from typing import Self
 import dagster as dg
 from pydantic import PrivateAttr
 
-from gridtokenx_pipelines.config import Settings
+from gridtokenx_pipelines.config import Settings, logs_from_env, traces_from_env
+from gridtokenx_pipelines.observability import logs, tracing
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
+
+
+def watch(service: str, run_id: str) -> None:
+    """Traces and logs of this process as the environment says, every line with the run's id; off: nothing happens."""
+    target, per_million = traces_from_env()
+    tracing.configure(target, service, per_million)
+    form = logs_from_env()
+    if form:
+        logs.configure(as_json=form == "json", process=service)
+        logs.bind(dagster_run=run_id)
 
 
 class Settlement(dg.ConfigurableResource):
@@ -27,6 +38,7 @@ class Settlement(dg.ConfigurableResource):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
         """Keep the connections for all steps of an in-process run, and close them at its end."""
+        watch(f"dagster-{context.dagster_run.job_name}" if context.dagster_run else "dagster", context.run_id or "")
         with ExitStack() as stack:
             self._stack, self._services = stack, None
             yield self

@@ -17,10 +17,12 @@ from sqlalchemy import Engine, text
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.market.price_guard import Halt
 from gridtokenx_pipelines.messaging.kafka import TopicEnds
+from gridtokenx_pipelines.observability import tracing
 from gridtokenx_pipelines.observability.metrics import FlowMetrics
 from streaming.orders import Admitted
 from streaming.price_guard import Guarded
 from streaming.telemetry import Shard
+from streaming.traces import Traces
 
 LOG = structlog.get_logger(__name__)
 MICROSECONDS = 1_000_000
@@ -34,6 +36,7 @@ class Observer:
         self._next: dict[int, int] = {}
         self._handed: dict[int, float] = {}
         self._counts: dict[int, Counter[tuple[str, str]]] = {}
+        self._traces = Traces()
 
     def handed(self, partition: int, next_offset: int, records: int) -> None:
         """The source has read so far."""
@@ -49,7 +52,10 @@ class Observer:
         """Batches that left the window."""
         for shard in shards:
             outputs, progress = shard.outputs, shard.outputs.progress
-            self.metrics.batch(outputs.partition, outputs.totals, self._seconds(outputs.partition))
+            seconds = self._seconds(outputs.partition)
+            self.metrics.batch(outputs.partition, outputs.totals, seconds)
+            if tracing.is_on():
+                self._traces.shard(shard, seconds)
             if progress is not None:
                 self._times(progress.partition, progress.watermark_us, progress.closed_epoch)
             for closed in outputs.closed:

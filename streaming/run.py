@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gridtokenx_pipelines.config import ConfigError, Settings
+from gridtokenx_pipelines.config import ConfigError, Settings, traces_from_env
 from gridtokenx_pipelines.market.rule_book import RuleBook
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.messaging.connection import Brokers, Cluster
@@ -32,7 +32,7 @@ from gridtokenx_pipelines.messaging.topics import (
     TRADES,
 )
 from gridtokenx_pipelines.metering.verify import Verifier
-from gridtokenx_pipelines.observability import logs
+from gridtokenx_pipelines.observability import logs, tracing
 from gridtokenx_pipelines.observability.metrics import READINGS, FlowMetrics
 from gridtokenx_pipelines.observability.sampler import Sampler
 from gridtokenx_pipelines.store.energy import refused_offsets
@@ -268,6 +268,8 @@ def main() -> None:
         market=options.market,
     )
     logs.configure(level="WARNING", flow=options.flow, run=run_id())
+    target, per_million = traces_from_env()
+    tracing.configure(target, f"{options.flow}-flow", per_million)
     sys.exit(ended(options.flow, partial(RUN[options.flow], settings)))
 
 

@@ -24,6 +24,7 @@ from gridtokenx_pipelines.chain.outbox_store import Key, OutboxRow, OutboxStore,
 from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.chain.transactions import LookupTable, sign, wire_size
 from gridtokenx_pipelines.chain.wire import MAX_TRANSACTION_BYTES
+from gridtokenx_pipelines.observability import stages
 
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.005, 0.4
 RESEND_SECONDS = 2.0
@@ -103,12 +104,17 @@ class Outbox:
         """
         if not items:
             return []
+        started_ns = time.time_ns()
         flights = self._board(items)
         confirmed = [flight for flight in flights if flight.row.status == "confirmed"]
         for flight, receipt in zip(confirmed, self.store.receipts([f.row for f in confirmed]), strict=True):
             flight.receipt = receipt
         self._ask([flight for flight in flights if flight.is_open and not flight.new])
-        self._fly([flight for flight in flights if flight.is_open])
+        try:
+            self._fly([flight for flight in flights if flight.is_open])
+        finally:
+            if stages.is_watched():
+                _tell([flight for flight in flights if flight not in confirmed and not flight.is_open], started_ns)
         for flight in flights:
             if flight.failure is not None:
                 raise flight.failure
@@ -324,6 +330,20 @@ class Outbox:
     def _end_as_failed(self, flight: _Flight, error: ChainError) -> None:
         flight.failure = error
         self.store.finish([flight.row], "failed", f"{error.name}: {error}")
+
+
+def _tell(flights: Sequence[_Flight], started_ns: int) -> None:
+    for flight in flights:
+        row, receipt = flight.row, flight.receipt
+        found: dict[str, str | int] = {"attempts": row.attempts}
+        if receipt is not None:
+            found |= {"slot": receipt.slot, "compute_units": receipt.compute_units, "status": receipt.status}
+        else:
+            found["error"] = str(flight.failure)
+        stages.transaction(
+            epoch=row.epoch, kind=row.kind, run=row.run, step=row.step, idx=row.idx,
+            signature=row.signature, started_ns=started_ns, **found,
+        )  # fmt: skip
 
 
 def bid_of(attempts: int, highest: int) -> int:

@@ -15,6 +15,7 @@ from gridtokenx_pipelines.messaging.kafka import Sender
 from gridtokenx_pipelines.simulation.day import day_events, registry_messages
 from gridtokenx_pipelines.simulation.messages import EpochEvents, Event, Manifest, total
 from gridtokenx_pipelines.simulation.neighbourhood import Neighbourhood
+from gridtokenx_pipelines.simulation_cli.traced import traced_headers
 from gridtokenx_pipelines.stack import StackError
 from gridtokenx_pipelines.store.progress import complete_through
 
@@ -68,7 +69,7 @@ class Player:
                 event.topic,
                 event.value,
                 key=event.key,
-                headers=event.headers,
+                headers=traced_headers(event),
                 partition=event.partition,
                 timestamp_ms=event.timestamp_ms,
             )

@@ -24,7 +24,7 @@ from sqlalchemy import Engine, text
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.errors import ChainError
 from gridtokenx_pipelines.chain.setup import SetupError
-from gridtokenx_pipelines.config import NETWORK_IDS, Settings
+from gridtokenx_pipelines.config import NETWORK_IDS, Settings, traces_from_env
 from gridtokenx_pipelines.demo import prepare
 from gridtokenx_pipelines.demo.options import DemoOptions
 from gridtokenx_pipelines.demo.play import Player, wait_complete
@@ -43,6 +43,7 @@ from gridtokenx_pipelines.instance import (
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.messaging.kafka import BrokerError, Sender, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_READINGS, ORDERS
+from gridtokenx_pipelines.observability import tracing
 from gridtokenx_pipelines.report.data import ReportData, savings
 from gridtokenx_pipelines.report.html import write_report
 from gridtokenx_pipelines.report.summary import print_summary
@@ -106,6 +107,11 @@ def _show(options: DemoOptions, result: dict[str, Any], frames: ReportData, cons
     console.print(f"result: {options.output}\nreport: {report}\n[bold]make ui[/bold] opens Dagster on the same data")
 
 
+def _traces() -> tuple[str, str, int]:
+    target, per_million = traces_from_env()
+    return target, "demo", per_million
+
+
 class _Demo:
     def __init__(self, options: DemoOptions, stack: Stack, console: Console) -> None:
         self.options, self.stack, self.console = options, stack, console
@@ -123,6 +129,7 @@ class _Demo:
     def run(self) -> tuple[dict[str, Any], ReportData]:
         """All steps; the result and the report's frames."""
         options = self.options
+        tracing.configure(*_traces())
         with self.times.stage("stack"):
             settings, neighbourhood = self._start()
         with environment(dagster_env(settings)), open_services(settings) as services, self.progress:

@@ -21,6 +21,13 @@ _SHARED: list[Processor] = [
     structlog.processors.StackInfoRenderer(),
 ]
 
+# of a logger that must stay silent where nobody configured logs: structlog's own default prints
+STAGES: list[Processor] = [
+    structlog.stdlib.filter_by_level,
+    *_SHARED,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+]
+
 
 def configure(*, level: str = "INFO", as_json: bool = True, **about: object) -> None:
     """Set the process's logs up; `about` (flow, process, run …) stands on every line of every thread.
@@ -52,11 +59,7 @@ def configure(*, level: str = "INFO", as_json: bool = True, **about: object) -> 
     for ours in ("gridtokenx_pipelines", "streaming"):
         logging.getLogger(ours).setLevel(level)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=STAGES,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

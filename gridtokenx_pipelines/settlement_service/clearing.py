@@ -21,6 +21,7 @@ from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.market.book import build_book
 from gridtokenx_pipelines.market.roots import book_rows, merkle_root, result_rows
 from gridtokenx_pipelines.market.rules import Network
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement_service import feasible, frozen
 from gridtokenx_pipelines.settlement_service.clearing_commit import Cleared, book_runs, commit
 from gridtokenx_pipelines.settlement_service.clearing_inputs import EpochInputs, gather
@@ -62,6 +63,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+@stage("clearing_results")
 def clear_epochs(services: Services, epochs: Sequence[int]) -> Outcome:
     """Clear the epochs in order, some in a transaction; one cleared before is judged again and left as it is.
 

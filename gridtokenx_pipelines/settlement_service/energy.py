@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement_service.inspections import net_energy as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
 from gridtokenx_pipelines.settlement_service.report import EpochReport
@@ -26,6 +27,7 @@ class EpochNotReady(RuntimeError):
     """An epoch can't be settled yet; says what it waits for."""
 
 
+@stage("net_energy")
 def collect(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Freeze the rows of each epoch. Raises EpochNotReady for an epoch that isn't complete.
 

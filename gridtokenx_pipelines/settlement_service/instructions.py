@@ -12,6 +12,7 @@ import polars as pl
 from sqlalchemy import Connection
 
 from gridtokenx_pipelines.chain.addresses import program_id
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement.batches import RunPlan, plan_run
 from gridtokenx_pipelines.settlement.frames import (
     BALANCES,
@@ -33,6 +34,7 @@ KIND_NAMES = {1: "clearing", 2: "late", 3: "resettlement"}
 PROGRAMS = ("registry", "trading")
 
 
+@stage("mint_instructions")
 def plan_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Plan every run booked for the epochs that has no plan yet. Raises LedgerError for entries that don't fit."""
     with services.engine.connect() as connection:

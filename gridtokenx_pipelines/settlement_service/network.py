@@ -19,6 +19,7 @@ from gridtokenx_pipelines.grid.case import GridCase
 from gridtokenx_pipelines.grid.limits import EpochLimits, LinkLimit, grid_limits
 from gridtokenx_pipelines.grid.states import State, state_of
 from gridtokenx_pipelines.market.rules import Network
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import grid_limits as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
@@ -35,6 +36,7 @@ FLOW, GIVEN = "power flow", "given"
 CLEARED = ("cleared", "halted", "settled")
 
 
+@stage("grid_limits")
 def compute(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Compute and store the limits of each epoch; one cleared before keeps what it was cleared under."""
     with services.engine.begin() as connection:

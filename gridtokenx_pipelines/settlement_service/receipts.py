@@ -21,6 +21,7 @@ from gridtokenx_pipelines.chain.runs import RunVoided, settle_runs
 from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.config import ConfigError
 from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement.batches import RunPlan
 from gridtokenx_pipelines.settlement_service import chain_proof, finality, instructions, movements
 from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
@@ -43,6 +44,7 @@ class PlanRefused(RuntimeError):
     """An open run whose plan fails its checks: it, and what lies after it in seq, must wait."""
 
 
+@stage("settlement_receipts")
 def settle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Settle every run booked so far for these epochs, and open runs before them. Doing it again sends nothing.
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement.frames import RESETTLEMENT
 from gridtokenx_pipelines.settlement_service import instructions, receipts, statements
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
@@ -23,6 +24,7 @@ from gridtokenx_pipelines.store.resettlement import book_next
 from gridtokenx_pipelines.units import kwh, thb
 
 
+@stage("resettlement_receipts")
 def resettle_epochs(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Book what waits at boundaries up to the last of these epochs, each run in its own transaction, and settle it.
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from gridtokenx_pipelines.epochs import key_of
+from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement.statement import AFTER, SUMMED, participants
 from gridtokenx_pipelines.settlement_service.audits import rules_then, seals
 from gridtokenx_pipelines.settlement_service.report import EpochReport
@@ -23,6 +24,7 @@ ASSET = "epoch_statement"
 __all__ = ["AFTER", "ASSET", "SUMMED", "write"]
 
 
+@stage("epoch_statement")
 def write(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
     """Write `participants` and `operator` of each epoch; writing again gives the same frames until a resettlement."""
     with services.engine.connect() as connection:

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from gridtokenx_pipelines.config import kafka_from_env
+from gridtokenx_pipelines.config import kafka_from_env, traces_from_env
 from gridtokenx_pipelines.messaging.connection import Brokers, Cluster
 from gridtokenx_pipelines.messaging.kafka import BrokerError, Sender, partitions_of, wait_for_broker
+from gridtokenx_pipelines.observability import tracing
 from gridtokenx_pipelines.simulation.messages import READINGS_TOPIC, Event
+from gridtokenx_pipelines.simulation_cli.traced import traced_headers
 
 KAFKA, NOWHERE = "kafka", "none"
 
@@ -81,6 +83,8 @@ class ToKafka:
     """An idempotent producer; every step is acknowledged before the next."""
 
     def __init__(self, brokers: Brokers) -> None:
+        target, per_million = traces_from_env()
+        tracing.configure(target, "meters", per_million)
         try:
             wait_for_broker(brokers)
             self.partitions: int | None = partitions_of(brokers, READINGS_TOPIC)
@@ -96,7 +100,7 @@ class ToKafka:
                     event.topic,
                     event.value,
                     key=event.key,
-                    headers=event.headers,
+                    headers=traced_headers(event),
                     partition=event.partition,
                     timestamp_ms=event.timestamp_ms,
                 )

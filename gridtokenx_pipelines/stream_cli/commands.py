@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from gridtokenx_pipelines.config import ConfigError, Settings
+from gridtokenx_pipelines.config import ConfigError, Settings, traces_from_env
 
 FLOWS = ("telemetry", "orders", "price-guard")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -92,8 +92,8 @@ def price_guard(**options: Any) -> None:
 
 
 def _run(flow: str, options: dict[str, Any]) -> None:
-    settings = Settings.from_env()
-    from gridtokenx_pipelines.observability import logs  # noqa: PLC0415 - not needed for --help
+    settings, (target, per_million) = Settings.from_env(), traces_from_env()
+    from gridtokenx_pipelines.observability import logs, tracing  # noqa: PLC0415 - not needed for --help
     from streaming.process import Running, run_id  # noqa: PLC0415
     from streaming.run import ended, run_flow  # noqa: PLC0415
 
@@ -119,6 +119,7 @@ def _run(flow: str, options: dict[str, Any]) -> None:
         process=running.index,
         run=run_id(),
     )
+    tracing.configure(target, f"{flow}-flow", per_million)
     sys.exit(ended(flow, partial(run_flow, flow, settings, running)))
 
 

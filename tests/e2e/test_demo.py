@@ -23,8 +23,17 @@ WRONG_USE = 2
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> DemoRuns:
-    return DemoRuns(tmp_path_factory.mktemp("demo") / "undisturbed", *OPTIONS, hash_seed=1)
+def spans_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spans")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, spans_folder: Path) -> DemoRuns:
+    """Every tenth reading of it is traced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDTOKENX_TRACES", f"file://{spans_folder}")
+        patch.setenv("GRIDTOKENX_TRACES_PER_MILLION", "100000")
+        return DemoRuns(tmp_path_factory.mktemp("demo") / "undisturbed", *OPTIONS, hash_seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +54,31 @@ def test_every_epoch_settles_and_every_law_closes_to_zero(undisturbed, ended):
     assert energy["produced"] > 0 and energy["consumed"] > 0 and energy["traded"] > 0 and energy["minted"] > 0
     assert result["readings"]["corrections"] > 0
     assert len(result["readings"]["rejected"]) >= 5
+
+
+def test_one_readings_trace_leads_from_its_meter_to_the_transaction_that_settles_it(ended, spans_folder):
+    spans = [json.loads(line) for path in spans_folder.iterdir() for line in path.read_text().splitlines()]
+    closed = [span for span in spans if span["name"] == "telemetry.epoch_closed" and span["links"]]
+    settled = {span["trace_id"] for span in spans if span["name"] == "epoch"}
+    assert len(settled) == EPOCHS
+    closing = next(span for span in closed if span["trace_id"] in settled)
+    by_id = {span["span_id"]: span for span in spans}
+    in_flow = by_id[closing["links"][0].split("-")[1]]
+    at_meter = by_id[in_flow["parent_id"]]
+    assert (at_meter["name"], in_flow["name"]) == ("meter.reading", "telemetry.reading")
+    assert (at_meter["service"], in_flow["service"]) == ("demo", "telemetry-flow")
+    assert at_meter["attributes"]["meter_id"] == in_flow["attributes"]["meter_id"]
+    assert in_flow["attributes"]["epoch"] == closing["attributes"]["epoch"]
+    # one trace from the meter to the chain
+    whole = [span for span in spans if span["trace_id"] == at_meter["trace_id"]]
+    assert {"meter.reading", "telemetry.reading", "telemetry.epoch_closed", "net_energy", "clearing_results"} <= {
+        span["name"] for span in whole
+    }
+    steps = {span["attributes"]["step"] for span in whole if span["name"] == "transaction"}
+    assert {"commit", "settle", "finalize"} <= steps
+    assert all(span["started_ns"] <= span["ended_ns"] for span in spans)
+    refused = [span for span in spans if span["name"] == "telemetry.reading" and span["failed"]]
+    assert refused, "a refused reading's trace ends with its reason"
 
 
 def test_a_killed_demo_ends_as_an_undisturbed_one_in_another_process(undisturbed, ended):

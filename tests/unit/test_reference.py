@@ -20,7 +20,7 @@ import pytest
 
 from gridtokenx_pipelines.chain.addresses import PROGRAM_NAMES
 from gridtokenx_pipelines.cli import cli
-from gridtokenx_pipelines.config import KAFKA_SECURITY, Settings
+from gridtokenx_pipelines.config import KAFKA_SECURITY, WATCHING, Settings
 from gridtokenx_pipelines.market import frames as market
 from gridtokenx_pipelines.market.orders import OrderReject
 from gridtokenx_pipelines.messaging.topics import CLUSTER, DAY_MS, FOR_EVER, TOPICS
@@ -233,7 +233,7 @@ def test_every_environment_name_of_the_settings_is_explained_and_no_other() -> N
     env |= {name: __file__ for name in KAFKA_SECURITY}
     env |= {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}
     rows = _rows((REFERENCE / "configuration.md").read_text(), "Environment")
-    assert {row[0].strip("`") for row in rows} == set(Settings.from_env(env).as_env())
+    assert {row[0].strip("`") for row in rows} == {*Settings.from_env(env).as_env(), *WATCHING}
 
 
 def test_every_table_of_the_migrations_is_explained() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def test_every_part_is_there() -> None:
             "grafana",
             "mailpit",
         ),
+        *("fluent-bit", "loki", "tempo"),
     }
 
 
@@ -57,6 +59,7 @@ def test_ports_are_those_of_the_platform_and_bound_to_the_loopback_address() -> 
         "prometheus": 9090,
         "grafana": 3001,
         "mailpit": 8025,
+        "fluent-bit": 24224,
     }
 
 
@@ -194,3 +197,38 @@ def test_the_database_is_ready_for_increments_and_its_backup_role_reads_no_table
     assert "GRANT" not in script
     assert "host replication backup all scram-sha-256" in script
     assert "./deploy/postgres/backup-role.sh:/docker-entrypoint-initdb.d/backup-role.sh:ro" in postgres["volumes"]
+
+
+def test_every_line_of_ours_goes_as_json_to_the_collector_that_hands_it_to_loki() -> None:
+    collector = yaml.safe_load((ROOT / "deploy/logs/fluent-bit.yaml").read_text())["pipeline"]
+    (taken,), (parsed,), (given,) = collector["inputs"], collector["filters"], collector["outputs"]
+    loki = yaml.safe_load((ROOT / "deploy/logs/loki.yaml").read_text())
+    for name, part in SERVICES.items():
+        if part.get("image") == "gridtokenx-pipelines:local":
+            assert part["logging"]["driver"] == "fluentd", name
+            address = part["logging"]["options"]["fluentd-address"]
+            assert address == f"127.0.0.1:{taken['port']}", name
+            # a collector that is down must keep nobody from starting
+            assert part["logging"]["options"]["fluentd-async"] == "true", name
+            # the simulator settles nothing
+            assert name == "simulator" or part["environment"]["GRIDTOKENX_LOG"] == "json", name
+    assert (parsed["key_name"], parsed["parser"]) == ("log", "json")
+    assert (given["host"], given["port"]) == ("loki", loki["server"]["http_listen_port"])
+    # a label with many values makes an index of its own for each
+    assert set(given["label_keys"].replace("$", "").split(",")) == {"container_name", "level"}
+    assert loki["limits_config"]["retention_period"] == "720h"
+    sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/datasources.yml").read_text())
+    urls = {source["uid"]: source["url"] for source in sources["datasources"]}
+    assert urls["loki"] == f"http://loki:{loki['server']['http_listen_port']}"
+    tempo = yaml.safe_load((ROOT / "deploy/traces/tempo.yaml").read_text())
+    assert urls["tempo"] == f"http://tempo:{tempo['server']['http_listen_port']}"
+    assert tempo["distributor"]["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
+
+
+def test_the_collectors_own_program_takes_its_configuration() -> None:
+    program = shutil.which("fluent-bit")
+    if program is None:
+        pytest.skip("fluent-bit is not on this machine")
+    command = [program, "-c", str(ROOT / "deploy/logs/fluent-bit.yaml"), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
