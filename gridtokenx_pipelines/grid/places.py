@@ -15,13 +15,35 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pandapower.auxiliary import pandapowerNet
 
+UPSTREAM_SHARE = 0.08  # of the network's extent
+
 
 def places_of(net: pandapowerNet, buses: list[int]) -> NDArray[np.float64]:
     """(buses, 2): x and y of each bus. Coordinates are used where every bus has its own pair, else the tree."""
     given = [_given(value) for value in net.bus["geo"].tolist()] if "geo" in net.bus.columns else []
     if given and all(point is not None for point in given) and len(set(given)) > len(given) // 2:
-        return np.array(given, np.float64)
+        return _apart(net, buses, np.array(given, np.float64))
     return _tree(net, buses)
+
+
+def _apart(net: pandapowerNet, buses: list[int], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An upstream bus that was given a house's place goes beyond its busbar, away from the middle of the network.
+
+    SimBench puts the medium-voltage bus of some grids on a bus of a feeder: the transformer would be drawn across it.
+    """
+    place = {bus: index for index, bus in enumerate(buses)}
+    middle, span = points.mean(axis=0), np.ptp(points, axis=0).max()
+    for high, low in net.trafo[["hv_bus", "lv_bus"]].itertuples(index=False, name=None):
+        if high not in place or low not in place:
+            continue
+        others = np.delete(points, place[high], axis=0)
+        if not (others == points[place[high]]).all(axis=1).any():
+            continue
+        away = points[place[low]] - middle
+        length = float(np.linalg.norm(away))
+        direction = away / length if length else np.array([0.0, 1.0])
+        points[place[high]] = points[place[low]] + direction * span * UPSTREAM_SHARE
+    return points
 
 
 def _given(value: Any) -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ from gridtokenx_pipelines.market.clearing import ClearingResult
 from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
 from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.settlement_service import movements
-from gridtokenx_pipelines.settlement_service.network import networks_of
+from gridtokenx_pipelines.settlement_service.network import follow_declarations, networks_of
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import clearing as store
 from gridtokenx_pipelines.store import island, ledger, ranges
@@ -94,6 +94,7 @@ class Inputs(msgspec.Struct, kw_only=True):
 
 def gather(services: Services, connection: Connection, epochs: Sequence[int]) -> Inputs:
     """Read what these epochs are cleared from. Raises EpochNotReady for one whose grid limits are not there."""
+    follow_declarations(services, connection, epochs)
     zones = [zone.zone_id for zone in services.network.zones]
     reached = read_up_to(connection)
     return Inputs(

@@ -22,7 +22,7 @@ from gridtokenx_pipelines.market.rules import Network
 from gridtokenx_pipelines.observability.stages import stage
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import grid_limits as inspection
-from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict
+from gridtokenx_pipelines.settlement_service.inspections.verdict import Verdict, failed
 from gridtokenx_pipelines.settlement_service.island import ISLAND, case_at, source_at
 from gridtokenx_pipelines.settlement_service.report import EpochReport
 from gridtokenx_pipelines.settlement_service.services import Services
@@ -43,13 +43,7 @@ def compute(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
         status = statuses(connection, epochs[0], epochs[-1])
         known = set(store.states_between(connection, epochs[0], epochs[-1])["epoch"].to_list())
         fresh = [epoch for epoch in epochs if epoch not in known or status.get(epoch) not in CLEARED]
-        before = net_energy_between(connection, epochs[0] - 1, epochs[-1] - 1) if services.grid is not None else None
-        islanded = island_store.islanded(island_store.events(connection), fresh)
-        for epoch in fresh:
-            case = case_at(services.grid, islanded=epoch in islanded)
-            found, source = _limits(services, case, before, epoch)
-            source = source_at(source, islanded=epoch in islanded)
-            store.save(connection, _state_row(case, epoch, found, source), _limit_rows(epoch, found))
+        _compute(services, connection, fresh)
         states = store.states_between(connection, epochs[0], epochs[-1])
         limits = store.limits_between(connection, epochs[0], epochs[-1])
     return [
@@ -60,6 +54,39 @@ def compute(services: Services, epochs: Sequence[int]) -> list[EpochReport]:
         )
         for epoch in epochs
     ]
+
+
+def _compute(services: Services, connection: Connection, epochs: Sequence[int]) -> None:
+    if not epochs:
+        return
+    before = net_energy_between(connection, epochs[0] - 1, epochs[-1] - 1) if services.grid is not None else None
+    islanded = island_store.islanded(island_store.events(connection), epochs)
+    for epoch in epochs:
+        case = case_at(services.grid, islanded=epoch in islanded)
+        found, source = _limits(services, case, before, epoch)
+        source = source_at(source, islanded=epoch in islanded)
+        store.save(connection, _state_row(case, epoch, found, source), _limit_rows(epoch, found))
+
+
+def follow_declarations(services: Services, connection: Connection, epochs: Sequence[int]) -> None:
+    """Before epochs clear: limits again where the upstream grid was declared lost or back since they were computed.
+
+    Raises EpochNotReady where the new ones fail a check.
+    """
+    islanded = island_store.islanded(island_store.events(connection), epochs)
+    sources = store.states_between(connection, epochs[0], epochs[-1]).select("epoch", "source")
+    stale = [
+        epoch
+        for epoch, source in sources.iter_rows()
+        if epoch in epochs and source.startswith(ISLAND) != (epoch in islanded)
+    ]
+    if not stale:
+        return
+    _compute(services, connection, stale)
+    states = store.states_between(connection, stale[0], stale[-1])
+    bad = failed(inspection.inspect(states, store.limits_between(connection, stale[0], stale[-1]), stale))
+    if bad:
+        raise EpochNotReady(f"limits of {key_of(bad[0].epoch)} after the declaration: {bad[0].check}: {bad[0].detail}")
 
 
 def inspect_epochs(services: Services, epochs: Sequence[int]) -> list[Verdict]:

@@ -43,12 +43,13 @@ from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.island import Declared, IslandRefused, declare
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from gridtokenx_pipelines.store import energy as energy_store
 from gridtokenx_pipelines.store import island as store
 from gridtokenx_pipelines.store.clearing import priced_history, resumptions
 from gridtokenx_pipelines.store.proof import ledger_laws
 from tests.assets.audited_market import SECOND, play, settings_of
 from tests.assets.market_chain import bring_up, settings
-from tests.assets.market_day import FIRST, HOUSEHOLDS, meter_id, seed
+from tests.assets.market_day import FIRST, HOUSEHOLDS, frame, meter_id, net_rows, seed
 from tests.unit.grid.small import pandapower_net
 
 BEFORE, DURING, AFTER = [FIRST, FIRST + 1], [FIRST + 2, FIRST + 3], [FIRST + 4, FIRST + 5]
@@ -307,16 +308,28 @@ def test_a_network_without_storage_cannot_be_declared_an_island(services: Servic
     assert rows(services, "SELECT count(*) FROM island_events") == [(0,)]
 
 
-def test_limits_computed_before_the_declaration_are_refused_until_computed_again(services: Services) -> None:
+def test_limits_computed_before_the_declaration_are_computed_again_when_the_epoch_clears(services: Services) -> None:
     seed(services.engine, 1)
     on_grid = replace(services, grid=case())
     network.compute(on_grid, [FIRST])
     said = [declare(services.engine, case(), "lost", epoch=FIRST, who="operator", why="", at=NOW).new for _ in range(2)]
     assert said == [True, False]
-    with pytest.raises(EpochNotReady, match="runs an island now; materialise grid_limits for it again"):
-        clearing.clear_epochs(on_grid, [FIRST])
-    network.compute(on_grid, [FIRST])
+    assert rows(services, "SELECT source FROM grid_states") == [("power flow",)]
     assert not failed(clearing.clear_epochs(on_grid, [FIRST]).result_verdicts)
+    assert rows(services, "SELECT source FROM grid_states") == [("island: power flow",)]
     assert rows(services, "SELECT who, detail->>'what' FROM audit_logs WHERE what = 'island_declared'") == [
         ("operator", "lost")
     ]
+
+
+def test_an_island_whose_state_has_no_power_flow_does_not_clear(services: Services) -> None:
+    wild = net_rows(1)
+    wild[4] |= {"epoch": FIRST - 1, "booked_epoch": FIRST - 1, "consumption_wh": 9_000_000, "net_wh": -9_000_000}
+    seed(services.engine, 1)
+    with services.engine.begin() as connection:
+        energy_store.save_net_energy(connection, frame([wild[4]]))
+    on_grid = replace(services, grid=case())
+    network.compute(services, [FIRST])
+    declare(services.engine, case(), "lost", epoch=FIRST, who="operator", why="", at=NOW)
+    with pytest.raises(EpochNotReady, match="after the declaration: power_flow_converged"):
+        clearing.clear_epochs(on_grid, [FIRST])
