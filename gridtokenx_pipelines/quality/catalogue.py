@@ -16,8 +16,9 @@ SILENT, FROZEN, VOLTAGE = "meters_silent", "meters_frozen", "voltage_outliers"
 JUMP = "sudden_rate_changes"
 ESTIMATED, REJECTED = "share_of_estimated_rows", "rejection_rates_by_reason"
 PRICE_HISTORY, VOLUME_HISTORY = "price_against_its_history", "volume_against_its_history"
+ABOVE_TARIFF = "bought_above_the_tariff"
 METERING_WARNINGS: Final = (SILENT, FROZEN, VOLTAGE, JUMP, ESTIMATED, REJECTED)
-MARKET_WARNINGS: Final = (PRICE_HISTORY, VOLUME_HISTORY)
+MARKET_WARNINGS: Final = (PRICE_HISTORY, VOLUME_HISTORY, ABOVE_TARIFF)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -91,6 +92,7 @@ NOTES: Final[dict[tuple[str, str], Note]] = {
         {
             PRICE_HISTORY: "Each zone's price lies near its usual at that time of day.",
             VOLUME_HISTORY: "The volume lies near its usual at that time of day.",
+            ABOVE_TARIFF: "Nobody bought dearer than the supplier sells in that epoch.",
         },
     ),
     **_notes(

@@ -152,6 +152,22 @@ def volume_outliers(zones: pl.DataFrame, epoch: int) -> pl.DataFrame:
     return _against_history(volumes, epoch, value="volume_wh", by=[], floor=floor)
 
 
+def bought_above_tariff(zones: pl.DataFrame, epoch: int, tariff_uthb_per_kwh: int) -> pl.DataFrame:
+    """Zones whose buyers paid more, wheeling included, than the supplier asks in the epoch, and the Wh they bought."""
+    paid = pl.col("price_uthb_per_kwh") + pl.col("zone_wheeling_uthb_per_kwh")
+    return (
+        zones.filter((pl.col("epoch") == epoch) & (pl.col("bought_wh") > 0) & (paid > tariff_uthb_per_kwh))
+        .select(
+            "epoch",
+            "zone_id",
+            paid.alias("paid_uthb_per_kwh"),
+            pl.lit(tariff_uthb_per_kwh, pl.Int64).alias("tariff_uthb_per_kwh"),
+            "bought_wh",
+        )
+        .sort("zone_id")
+    )
+
+
 def _against_history(rows: pl.DataFrame, epoch: int, *, value: str, by: list[str], floor: pl.Expr) -> pl.DataFrame:
     keyed = rows if by else rows.with_columns(all=pl.lit(0))
     keys = by or ["all"]

@@ -140,6 +140,13 @@ def inspect_market(services: Services, epochs: Sequence[int]) -> list[Verdict]:
             "volume as usual at this time",
             "an unusual volume; `gridtokenx market stats` shows who traded",
         ),
+        *_warnings(
+            catalogue.ABOVE_TARIFF,
+            epochs,
+            lambda epoch: statistics.bought_above_tariff(zones, epoch, services.rules.tariff_uthb_per_kwh(epoch)),
+            "nobody bought dearer than the supplier sells",
+            "zones whose buyers paid more than the tariff; their limits allow it, a lower mandate would not",
+        ),
     ]
 
 

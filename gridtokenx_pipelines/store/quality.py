@@ -36,8 +36,10 @@ def zone_prices(connection: Connection, first: int, last: int) -> pl.DataFrame:
     """Price and volume per zone and epoch, both ends included."""
     return read_frame(
         connection,
-        "SELECT epoch, zone_id, price_uthb_per_kwh, bought_wh, sold_wh FROM zone_results "
+        "SELECT epoch, zone_id, price_uthb_per_kwh, zone_wheeling_uthb_per_kwh, bought_wh, sold_wh FROM zone_results "
         "WHERE epoch BETWEEN :first AND :last ORDER BY epoch, zone_id",
         {"first": first, "last": last},
-        {name: pl.Int64 for name in ("epoch", "zone_id", "price_uthb_per_kwh", "bought_wh", "sold_wh")},
+        dict.fromkeys(
+            ("epoch", "zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh", "bought_wh", "sold_wh"), pl.Int64
+        ),
     )

@@ -123,3 +123,16 @@ def test_a_volume_far_from_its_usual_at_that_time_is_named() -> None:
     assert statistics.volume_outliers(zones(*history(), (NOW, 1, None, 0)), NOW).rows() == [
         (NOW, 0, 10_000.0, 200.0, 9)
     ]
+
+
+def test_what_was_bought_dearer_than_the_supplier_sells_is_named_by_zone() -> None:
+    rows = [
+        (NOW - 1, 1, 9_000_000, 0, 500),  # another epoch
+        (NOW, 1, 2_500_000, 80_000, 500),  # 2.58 with wheeling: as dear as the tariff
+        (NOW, 2, 2_500_000, 80_001, 700),
+        (NOW, 3, 4_000_000, 0, 0),  # a price at which nobody bought
+        (NOW, 4, None, 0, 0),
+    ]
+    columns = ["epoch", "zone_id", "price_uthb_per_kwh", "zone_wheeling_uthb_per_kwh", "bought_wh"]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.Int64), orient="row")
+    assert statistics.bought_above_tariff(frame, NOW, 2_580_000).rows() == [(NOW, 2, 2_580_001, 2_580_000, 700)]
