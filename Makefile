@@ -8,7 +8,7 @@ export PYTHONWARNINGS ?= ignore
 ARGS ?=
 CHAIN ?= localnet
 
-.PHONY: docs help setup demo ui test check format programs lock chaos faults drill chaos-stream fuzz play clean
+.PHONY: docs help setup demo ui test check format programs lock chaos faults drill chaos-stream soak fuzz play clean
 
 help: ## List what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ drill: .venv/.synced ## Lose Postgres twice on real servers: point-in-time recov
 
 chaos-stream: .venv/.synced ## Kill the flow, a broker, Postgres, InfluxDB under load on real Kafka; count (ARGS="--seed 2")
 	@$(BIN)/python tests/chaos/chaos_stream.py $(ARGS)
+
+soak: .venv/.synced ## Half an hour of readings through the flow on real Kafka: memory over time (ARGS="--seconds 300")
+	@$(BIN)/python benchmarks/streaming_soak.py $(ARGS)
 
 fuzz: .venv/.synced ## Random data and accounts to every instruction, ten minutes (FUZZ_SECONDS, FUZZ_SEED)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest -q -s tests/chain/test_fuzz_programs.py

@@ -5,6 +5,7 @@ Belongs here: making it. Does not belong here: measuring (audit.py). Everything 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -237,7 +238,8 @@ def _stream(partition: int, epochs: int) -> list[Raw]:
     raws: list[Raw] = []
 
     def add(at: int, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-        raws.append(Raw(len(raws), at, value, tuple(headers), b"1"))
+        zone_id = json.loads(value).get("zone_id", 1)
+        raws.append(Raw(len(raws), at, value, tuple(headers), str(zone_id).encode()))
 
     for epoch in range(-1, epochs + 1):
         end = start_us(FIRST + epoch + 1)

@@ -70,7 +70,7 @@ def _decoded(meters: int, per_epoch: int, epochs: int) -> Iterator[Message]:
                     power_factor=0.98,
                     frequency_hz=50.0,
                 )
-                yield Message(Raw(offset, 0, b""), reading, key, True, offset)
+                yield Message(Raw(offset, 0, b"", (), b"1"), reading, key, True, offset)
         yield tick(epoch * 900 + 931)
 
 

@@ -21,6 +21,14 @@ LOG = logging.getLogger(__name__)
 QUIET = {"log_level": 0}  # librdkafka would print to stderr; its errors come to us by error_cb
 BEGINNING = OFFSET_BEGINNING
 REPORT_EVERY_SECONDS = 30.0
+# a partition's leader is being elected, or has just been: the client learns of the new one in a moment
+LEADER_MOVES = (
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._TRANSPORT,
+)
 REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 
@@ -67,6 +75,8 @@ def consumer_settings(brokers: Brokers) -> dict[str, object]:
         # the mock broker holds an empty fetch this long whatever arrives meanwhile, so it bounds latency
         "fetch.wait.max.ms": 20,
         "fetch.message.max.bytes": 4 * MAX_MESSAGE_BYTES,
+        # what a partition may hold ahead of the flow: 64 MiB of each would be memory spent on a backlog
+        "queued.max.messages.kbytes": 8 * 1_024,
         "error_cb": _report,
         **QUIET,
     }
@@ -199,13 +209,18 @@ class TopicEnds:
         self._topic = topic
 
     def now(self, timeout_seconds: float = 30) -> list[int]:
-        """The offset after the newest record, by partition. Raises BrokerError."""
-        found = self._admin.list_offsets(self._asked, request_timeout=timeout_seconds)
-        try:
-            ends = {place.partition: result.result().offset for place, result in found.items()}
-        except KafkaException as error:
-            raise BrokerError(f"end of {self._topic}: {error.args[0].str()}; check the broker") from error
-        return [ends[partition] for partition in sorted(ends)]
+        """The offset after the newest record, by partition; asks again while leaders move. Raises BrokerError."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            found = self._admin.list_offsets(self._asked, request_timeout=max(deadline - time.monotonic(), 1.0))
+            try:
+                ends = {place.partition: result.result().offset for place, result in found.items()}
+            except KafkaException as error:
+                if error.args[0].code() not in LEADER_MOVES or time.monotonic() > deadline:
+                    raise BrokerError(f"end of {self._topic}: {error.args[0].str()}; check the broker") from error
+                time.sleep(0.2)
+            else:
+                return [ends[partition] for partition in sorted(ends)]
 
 
 def raw_of(message: Message) -> Raw:

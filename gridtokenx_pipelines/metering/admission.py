@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gridtokenx_pipelines.epochs import EPOCH_US, epoch_of_us
 from gridtokenx_pipelines.metering.readings import Block, Measured, Reading, Refusal, RejectReason
-from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView, partition_of_zone
+from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView, key_of_zone, partition_of_zone
 from gridtokenx_pipelines.metering.state import HORIZON_EPOCHS, MAX_AHEAD_US, ShardState
 from gridtokenx_pipelines.metering.verify import Message
 
@@ -43,6 +43,9 @@ def _sender(
         detail = f"the signature is not that of {body.meter_id} over these bytes on this network"
     elif body.zone_id != record.zone_id:
         detail = f"zone_id was {body.zone_id}, must be {record.zone_id}, the zone of {body.meter_id}"
+    elif message.raw.key != key_of_zone(record.zone_id):
+        reason = RejectReason.MIS_KEYED
+        detail = f"Kafka key was {message.raw.key!r:.80}, must be {key_of_zone(record.zone_id)!r}, the zone; key by it"
     elif home != state.partition:
         detail = f"came in partition {state.partition}, zone {record.zone_id} lies in {home}; send it there"
     return Refusal(reason, detail) if detail else None

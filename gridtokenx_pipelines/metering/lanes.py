@@ -19,7 +19,7 @@ from gridtokenx_pipelines.epochs import EPOCH_US, epoch_of_us, start_us
 from gridtokenx_pipelines.metering.admission import HORIZON_US
 from gridtokenx_pipelines.metering.outputs import AcceptedRun, Outputs
 from gridtokenx_pipelines.metering.readings import Block, Measured, Reading
-from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView, partition_of_zone
+from gridtokenx_pipelines.metering.registry import MeterRecord, RegistryView, key_of_zone, partition_of_zone
 from gridtokenx_pipelines.metering.rows import NONE, Ints, as_numpy
 from gridtokenx_pipelines.metering.state import MAX_AHEAD_US, ShardState, Tally
 from gridtokenx_pipelines.metering.verify import Message
@@ -39,6 +39,7 @@ class Senders:
         self.slot_of: dict[str, int] = {}  # meters that may use the fast lane
         self.records: list[MeterRecord | None] = []
         self.keys: list[bytes] = []
+        self.zone_keys: list[bytes] = []
         # the record is in force for times after `from_us` up to and including `to_us`
         self.zone, self.rating_w, self.from_us, self.to_us = array("q"), array("q"), array("q"), array("q")
         # what a meter's very first reading comes after: its baseline, and the start of its first epoch
@@ -60,11 +61,13 @@ class Senders:
         if missing > 0:
             self.records += [None] * missing
             self.keys += [b""] * missing
+            self.zone_keys += [b""] * missing
             for column in (self.zone, self.rating_w, self.from_us, self.to_us, *self._baseline(), self.first_us):
                 column.frombytes(bytes(8 * missing))
         if self.records[slot] not in (None, record):
             self.records = [*self.records]  # runs accepted so far hold the list and must keep the record before
         self.records[slot], self.keys[slot] = record, record.device_key
+        self.zone_keys[slot] = key_of_zone(record.zone_id)
         self.zone[slot], self.rating_w[slot] = record.zone_id, record.rating_w
         self.from_us[slot] = start_us(record.effective_epoch) if at else -NO_LIMIT
         self.to_us[slot] = start_us(records[at + 1].effective_epoch) if at + 1 < len(records) else NO_LIMIT
@@ -138,7 +141,7 @@ def _sort_out(
     digests: list[int] = []
     records: list[int] = []
     left: list[int] = []
-    slot_of, keys, zones = senders.slot_of, senders.keys, senders.zone
+    slot_of, keys, zones, zone_keys = senders.slot_of, senders.keys, senders.zone, senders.zone_keys
     for index, message in enumerate(run):
         body = message.body
         kind = type(body)
@@ -146,7 +149,12 @@ def _sort_out(
             slot = slot_of.get(body.meter_id)  # type: ignore[union-attr] # it is one of the two
             if slot is None:
                 slot = senders.meet(state, body.meter_id, registry)  # type: ignore[union-attr]
-            if slot is not None and message.pub == keys[slot] and body.zone_id == zones[slot]:  # type: ignore[union-attr]
+            if (
+                slot is not None
+                and message.pub == keys[slot]
+                and body.zone_id == zones[slot]  # type: ignore[union-attr]
+                and message.raw.key == zone_keys[slot]
+            ):
                 if kind is Reading:
                     readings.append(body)  # type: ignore[arg-type]
                     slots.append(slot)

@@ -45,6 +45,7 @@ class RejectReason(IntEnum):
     TOO_OLD = 10
     REGISTER_RAN_BACK = 11
     OVER_RATING = 12
+    MIS_KEYED = 13  # the Kafka key is not the zone, by which gateways, partitions and access rules go
 
     @property
     def word(self) -> str:

@@ -25,7 +25,7 @@ from gridtokenx_pipelines.metering.readings import (
     decode,
     reading_message,
 )
-from gridtokenx_pipelines.metering.registry import RegistryView
+from gridtokenx_pipelines.metering.registry import RegistryView, key_of_zone
 from gridtokenx_pipelines.metering.state import BOUNDARY_WINDOW_US
 from gridtokenx_pipelines.metering.verify import is_signed
 
@@ -36,6 +36,7 @@ PROVABLE = {
     RejectReason.WRONG_KEY,
     RejectReason.BAD_SIGNATURE,
     RejectReason.WRONG_ZONE,
+    RejectReason.MIS_KEYED,
 }
 
 
@@ -172,6 +173,8 @@ def _against(meter_id: str, raw: Raw, body: object, registry: RegistryView, netw
         against = Refusal(RejectReason.BAD_SIGNATURE, "its signature is not that of these bytes")
     elif body.zone_id != record.zone_id:
         against = Refusal(RejectReason.WRONG_ZONE, f"its zone {body.zone_id} is not {record.zone_id}")
+    elif raw.key != key_of_zone(record.zone_id):
+        against = Refusal(RejectReason.MIS_KEYED, f"its Kafka key {raw.key!r:.80} is not its zone {record.zone_id}")
     return against
 
 

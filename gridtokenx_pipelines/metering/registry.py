@@ -172,6 +172,11 @@ def partition_of_zone(zone_id: int, partitions: int) -> int:
     return (zone_id - 1) % partitions
 
 
+def key_of_zone(zone_id: int) -> bytes:
+    """The Kafka key of a zone's readings and orders."""
+    return b"%d" % zone_id
+
+
 def _effective(record: MeterRecord | GatewayRecord) -> int:
     return record.effective_epoch
 

@@ -31,6 +31,7 @@ REMEDY = {
     "unknown_meter": "register the meter; `gridtokenx dead-letters fix --meter ID` publishes what the database knows",
     "wrong_key": "if the device was replaced under its id, publish its record with the new key (`fix --record`)",
     "wrong_zone": "the gateway's zone or partition was wrong: `replay` sends it to the partition of its own zone",
+    "mis_keyed": "the gateway's Kafka key was not the zone: `replay` sends it with the key of its own zone",
     "over_rating": "if the rating was wrong, publish the record with the right one (`fix --record`), then replay",
     "ahead_of_arrival": "once ticks have come that far, `replay` it",
     "too_old": "its epoch is closed for good; the meter's next reading carries its energy",

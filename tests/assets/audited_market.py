@@ -7,6 +7,7 @@ comes late, so that a resettlement follows; household 5 places an order by hand;
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,7 +184,7 @@ def _stream(partition: int, epochs: int, metered: Registers, late: Late | None) 
         if (zone - 1) % PARTITIONS == partition:
             arrivals += [each for epoch in range(epochs) for each in _readings(index, zone, epoch, metered, late)]
     return [
-        Raw(offset, at, value, tuple(headers), str(partition + 1).encode())
+        Raw(offset, at, value, tuple(headers), str(json.loads(value).get("zone_id", partition + 1)).encode())
         for offset, (at, value, headers) in enumerate(sorted(arrivals, key=lambda each: each[0]))
     ]
 

@@ -255,6 +255,20 @@ def _(s: Stream) -> None:
 
 
 @case(
+    "a Kafka key that is not the zone is refused, in the right partition too, and so is none",
+    accepted=1,
+    rejected=((1, "mis_keyed"), (2, "mis_keyed"), (3, "mis_keyed"), (4, "mis_keyed")),
+)
+def _(s: Stream) -> None:
+    s.tick(0)
+    good = s.read(11, 0)
+    s.raws.pop()
+    for key in (b"5", b"01", b"", None):
+        s.put(good.value, list(good.headers), key)
+    s.put(good.value, list(good.headers), b"1")
+
+
+@case(
     "time must grow with seq, against both neighbours", accepted=2, rejected=((3, "out_of_order"), (4, "out_of_order"))
 )
 def _(s: Stream) -> None:

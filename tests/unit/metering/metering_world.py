@@ -80,8 +80,8 @@ class Stream:
     def __init__(self) -> None:
         self.raws: list[Raw] = []
 
-    def put(self, value: bytes, headers: list[tuple[str, bytes]]) -> Raw:
-        raw = Raw(len(self.raws), START_US + len(self.raws), value, tuple(headers), b"1")
+    def put(self, value: bytes, headers: list[tuple[str, bytes]], key: bytes | None = b"1") -> Raw:
+        raw = Raw(len(self.raws), START_US + len(self.raws), value, tuple(headers), key)
         self.raws.append(raw)
         return raw
 
@@ -101,17 +101,17 @@ class Stream:
         **changes: object,
     ) -> Raw:
         value = json.dumps(document(seq, seconds, production, consumption, **changes)).encode()
-        return self.put(value, sign_reading(value, network, key_of(signer)))
+        return self.put(value, sign_reading(value, network, key_of(signer)), str(changes.get("zone_id", 1)).encode())
 
     def block(self, *readings: dict, meter_id: str = "MEA-001", zone_id: int = 1) -> Raw:
         value = json.dumps({"meter_id": meter_id, "zone_id": zone_id, "readings": readings}).encode()
-        return self.put(value, sign_reading(value, NETWORK, key_of(meter_id)))
+        return self.put(value, sign_reading(value, NETWORK, key_of(meter_id)), str(zone_id).encode())
 
     def signed(self, value: bytes, signer: str = "MEA-001") -> Raw:
         return self.put(value, sign_reading(value, NETWORK, key_of(signer)))
 
     def again(self, raw: Raw) -> Raw:
-        return self.put(raw.value, list(raw.headers))
+        return self.put(raw.value, list(raw.headers), raw.key)
 
 
 def gather(outputs: list[Outputs]) -> Outputs:

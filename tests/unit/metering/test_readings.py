@@ -39,6 +39,7 @@ def test_reasons_keep_their_numbers() -> None:
         "too_old": 10,
         "register_ran_back": 11,
         "over_rating": 12,
+        "mis_keyed": 13,
     }
 
 

@@ -75,7 +75,9 @@ def play(cache: Path, grid: str, start_key: str, epochs: int, seed: int = 1) -> 
             raws = []
             for event in chunk.events:
                 if event.topic == READINGS_TOPIC and event.partition == partition:
-                    raws.append(Raw(offsets[partition], event.timestamp_ms * 1_000, event.value, event.headers))
+                    raws.append(
+                        Raw(offsets[partition], event.timestamp_ms * 1_000, event.value, event.headers, event.key)
+                    )
                     offsets[partition] += 1
             outputs: Outputs
             shards[partition], outputs = window_step(shard, verifier.messages(raws), view)
