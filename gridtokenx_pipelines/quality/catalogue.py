@@ -14,10 +14,11 @@ CONTRACT: Final = "contract"
 # checks that warn: nothing is blocked, somebody should look
 SILENT, FROZEN, VOLTAGE = "meters_silent", "meters_frozen", "voltage_outliers"
 JUMP = "sudden_rate_changes"
+NETWORK_BALANCE = "register_against_network_balance"
 ESTIMATED, REJECTED = "share_of_estimated_rows", "rejection_rates_by_reason"
 PRICE_HISTORY, VOLUME_HISTORY = "price_against_its_history", "volume_against_its_history"
 ABOVE_TARIFF = "bought_above_the_tariff"
-METERING_WARNINGS: Final = (SILENT, FROZEN, VOLTAGE, JUMP, ESTIMATED, REJECTED)
+METERING_WARNINGS: Final = (SILENT, FROZEN, NETWORK_BALANCE, VOLTAGE, JUMP, ESTIMATED, REJECTED)
 MARKET_WARNINGS: Final = (PRICE_HISTORY, VOLUME_HISTORY, ABOVE_TARIFF)
 
 
@@ -53,6 +54,7 @@ NOTES: Final[dict[tuple[str, str], Note]] = {
         {
             SILENT: "No meter has been missing for four epochs or more.",
             FROZEN: "No meter that sends readings shows the same registers for a whole day.",
+            NETWORK_BALANCE: "What the transformers counted, less what the meters did, is a plausible loss.",
             VOLTAGE: "Each meter's last voltage lies within ±10 % of 230 V (EN 50160).",
             JUMP: "No meter's net energy lies far from its usual at that time of day.",
             ESTIMATED: "At most 2 % of the rows are estimated.",

@@ -23,6 +23,10 @@ SAME_TIME_EPOCHS: Final = 4
 VOLTAGE_LOW_V, VOLTAGE_HIGH_V = 207.0, 253.0
 # a jump counts from six times the usual spread, and from 500 Wh in the quarter hour (2 kW), a kettle and an oven
 JUMP_SPREADS, JUMP_MIN_WH = 6, 500
+# a low-voltage network loses a few percent; a reading at a boundary may lie a minute off, 7 % of what changed meanwhile
+NETWORK_LOSS_MAX, NETWORK_GAIN_MAX, NETWORK_GAIN_WH = 0.10, 0.02, 100
+# 2 kW: what a large transformer and its network lose standing idle
+NETWORK_IDLE_WH: Final = 500
 ESTIMATED_SHARE_MAX, REJECTED_SHARE_MAX = 0.02, 0.01
 HISTORY_SPREADS: Final = 6
 # fewer priced epochs say nothing about what is usual
@@ -70,6 +74,34 @@ def frozen_meters(rows: pl.DataFrame, epoch: int) -> pl.DataFrame:
         .filter(pl.col("epochs") == FROZEN_EPOCHS, pl.col("readings") > 0, pl.col("moved_wh") == 0)
         .select(pl.lit(epoch, pl.Int64).alias("epoch"), "meter_id", "epochs", "readings")
         .sort("meter_id")
+    )
+
+
+def network_balance(rows: pl.DataFrame, exchange: pl.DataFrame, epoch: int) -> pl.DataFrame:
+    """One row where the network's losses are impossible: over NETWORK_LOSS_MAX of what flowed, or a gain.
+
+    `exchange`: epoch, import_wh, export_wh as the transformers' own meters counted them; losses are import + Σ
+    production − Σ consumption − export. Epochs with a missing meter, or without a register at both ends, say nothing.
+    """
+    sums = rows.filter(pl.col("epoch") == epoch).select(
+        pl.lit(epoch, pl.Int64).alias("epoch"),
+        pl.col("production_wh").sum(),
+        pl.col("consumption_wh").sum(),
+        # nobody's rows are no balance either
+        (pl.col("missing").any() | (pl.len() == 0)).alias("missing"),
+    )
+    flowed = pl.col("import_wh") + pl.col("production_wh")
+    lost = flowed - pl.col("consumption_wh") - pl.col("export_wh")
+    return (
+        sums.unique()
+        .filter(~pl.col("missing"))
+        .join(exchange, on="epoch")
+        .with_columns(lost_wh=lost)
+        .filter(
+            (pl.col("lost_wh") > NETWORK_LOSS_MAX * flowed + NETWORK_IDLE_WH)
+            | (pl.col("lost_wh") < -NETWORK_GAIN_MAX * flowed - NETWORK_GAIN_WH)
+        )
+        .select("epoch", "import_wh", "production_wh", "consumption_wh", "export_wh", "lost_wh")
     )
 
 

@@ -21,6 +21,7 @@ from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import quality as store
 from gridtokenx_pipelines.store.epochs import net_energy_between
 from gridtokenx_pipelines.store.parquet import EPOCH
+from gridtokenx_pipelines.store.transformer import exchange_between
 
 # what the statistics judge by: the same time of the day before (meters: many rows), of the week before (prices: few)
 METER_EPOCHS: Final = statistics.DAY + statistics.SAME_TIME_EPOCHS
@@ -71,6 +72,7 @@ def inspect_metering(services: Services, epochs: Sequence[int]) -> list[Verdict]
         rows = net_energy_between(connection, epochs[0] - METER_EPOCHS, epochs[-1])
         latest = store.latest_voltages(connection)
         counts = store.telemetry_counts(connection)
+        exchange = exchange_between(connection, epochs[0], epochs[-1])
     on_time = rows.filter(pl.col("revision") == 0)
     newest = rows.sort("revision").unique(["meter_id", "epoch"], keep="last", maintain_order=True)
     last = epochs[-1]
@@ -88,6 +90,13 @@ def inspect_metering(services: Services, epochs: Sequence[int]) -> list[Verdict]
             lambda epoch: statistics.frozen_meters(_window(on_time, epoch, METER_EPOCHS), epoch),
             "every meter that reports also moves",
             "meters whose registers stand still although they report; have them inspected",
+        ),
+        *_warnings(
+            catalogue.NETWORK_BALANCE,
+            epochs,
+            lambda epoch: statistics.network_balance(newest, exchange, epoch),
+            "the transformers' meters agree with the sum of all others, or were not read",
+            "energy that came or went past the meters; look for one that is bridged or wrongly assigned",
         ),
         *_warnings(
             catalogue.JUMP,

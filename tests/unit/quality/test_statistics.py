@@ -71,6 +71,27 @@ def test_a_voltage_beyond_ten_percent_is_an_outlier_and_an_unknown_one_is_not() 
     assert statistics.voltage_outliers(latest, NOW).rows() == [(NOW, "A", 1, 206.9), (NOW, "D", 2, 253.1)]
 
 
+def exchange(imported: int, exported: int = 0) -> pl.DataFrame:
+    names = ("epoch", "import_wh", "export_wh")
+    return pl.DataFrame([(NOW, imported, exported)], schema=dict.fromkeys(names, pl.Int64), orient="row")
+
+
+def test_a_loss_that_no_network_has_and_a_gain_are_named_and_what_is_not_measured_is_not() -> None:
+    rows = frame(meter("A", NOW, 2_000), meter("B", NOW, -7_000))
+    # 5 000 Wh must come from upstream; 10 % of what flowed and 500 Wh may be lost on the way
+    assert statistics.network_balance(rows, exchange(5_000), NOW).is_empty()
+    assert statistics.network_balance(rows, exchange(6_300), NOW).is_empty()
+    assert statistics.network_balance(rows, exchange(6_400), NOW).rows() == [(NOW, 6_400, 2_000, 7_000, 0, 1_400)]
+    assert statistics.network_balance(rows, exchange(4_770), NOW).is_empty()
+    assert statistics.network_balance(rows, exchange(4_700, 0), NOW).rows() == [(NOW, 4_700, 2_000, 7_000, 0, -300)]
+    assert statistics.network_balance(rows, exchange(6_500, 1_400), NOW).is_empty()
+    # a meter that is missing may have taken anything; without a register nobody knows what came
+    gone = frame(meter("A", NOW, 2_000), meter("B", NOW, -7_000, missing=True))
+    assert statistics.network_balance(gone, exchange(9_000), NOW).is_empty()
+    assert statistics.network_balance(rows, exchange(9_000).clear(), NOW).is_empty()
+    assert statistics.network_balance(frame(), exchange(9_000), NOW).is_empty()
+
+
 def test_a_net_far_from_its_usual_at_that_time_is_a_jump_and_one_within_its_spread_is_not() -> None:
     rows = frame(*day("A"), *day("B"), meter("A", NOW, -2_000), meter("B", NOW, -110))
     (found,) = statistics.sudden_changes(rows, NOW).rows(named=True)
