@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix, csr_matrix
 
 from gridtokenx_pipelines.grid.solvers import System, no_load_voltages
 
 if TYPE_CHECKING:
     from pandapower.auxiliary import pandapowerNet
+    from scipy.sparse import csr_matrix
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,6 +89,8 @@ def build(net: pandapowerNet) -> Matrices:
         ref, pv, pq, v0 = variables[8], variables[9], variables[10], variables[-2]
         admittance, from_side, to_side = makeYbus(base_mva, bus, branch)
         own = makeSbus(base_mva, bus, gen)
+    from scipy.sparse import csc_matrix, csr_matrix  # noqa: PLC0415 - only who builds matrices pays for it
+
     admittance = csc_matrix(admittance)
     admittance.sort_indices()
     ref, pv, pq = (np.asarray(each, np.int64) for each in (ref, pv, pq))

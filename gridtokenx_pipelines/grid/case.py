@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix, csr_matrix
 
 from gridtokenx_pipelines.grid.admittance import Branches, Matrices
 from gridtokenx_pipelines.grid.errors import NetworkError, UnknownBusError
@@ -182,7 +181,6 @@ def _names(table: Any, kind: str) -> Texts:
     return np.array(found, np.str_)
 
 
-SPARSE: Final = {"admittance": csc_matrix, "from_side": csr_matrix, "to_side": csr_matrix}
 BRANCHES: Final = ("lines", "trafos", "trafo3w")
 
 
@@ -210,9 +208,12 @@ def _arrays(case: GridCase) -> dict[str, NDArray[Any]]:
 def _case(arrays: dict[str, NDArray[Any]]) -> GridCase:
     buses, branches = len(arrays["s_start"]), len(arrays["m_from_bus"])
     shapes = {"admittance": (buses, buses), "from_side": (branches, buses), "to_side": (branches, buses)}
+    from scipy.sparse import csc_matrix, csr_matrix  # noqa: PLC0415 - a market without a grid case loads without it
+
+    kinds = {"admittance": csc_matrix, "from_side": csr_matrix, "to_side": csr_matrix}
     sparse = {
         name: kind(tuple(arrays[f"{name}_{part}"] for part in ("data", "indices", "indptr")), shape=shapes[name])
-        for name, kind in SPARSE.items()
+        for name, kind in kinds.items()
     }
     tables = {
         name: Branches(

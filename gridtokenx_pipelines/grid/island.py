@@ -20,7 +20,6 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix, csr_matrix
 
 from gridtokenx_pipelines.grid.admittance import ABSENT, Branches, Matrices
 from gridtokenx_pipelines.grid.case import GridCase
@@ -74,6 +73,8 @@ def _place(matrices: Matrices, bus: int) -> int:
 
 
 def _without_upstream(matrices: Matrices, forming: int) -> Matrices:
+    from scipy.sparse import csc_matrix, csr_matrix  # noqa: PLC0415 - only an island's epochs pay for it
+
     lost = np.isin(matrices.from_bus, matrices.system.ref) | np.isin(matrices.to_bus, matrices.system.ref)
     admittance = matrices.system.admittance.tolil(copy=True)
     sides = {"from": matrices.from_side.tolil(copy=True), "to": matrices.to_side.tolil(copy=True)}

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix
 
 from gridtokenx_pipelines.grid.errors import UnsupportedNetworkError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix
 
 Complexes = NDArray[np.complex128]
 Ints = NDArray[np.int64]

@@ -7,16 +7,17 @@ levels that matter. Does not belong here: the choice between equal optima (coupl
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog  # type: ignore[import-untyped]
-from scipy.sparse import csc_array  # type: ignore[import-untyped]
 
 from gridtokenx_pipelines.market.kernel import Bools, Int64s
 from gridtokenx_pipelines.market.mechanisms.coupling import Floats, Problem
 from gridtokenx_pipelines.market.mechanisms.outcome import BUY, ClearingCheckError
 from gridtokenx_pipelines.units import PARTS_PER_MILLION
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array  # type: ignore[import-untyped]
 
 PRICE_SCALE = 1_000.0  # costs of some thousands keep HiGHS's absolute tolerance of 1e-7 far below one µTHB
 EXACT_GROUPS, EXACT_GROUPS_PER_ZONE = 2_000, 32  # so many columns the solver takes faster than they are windowed
@@ -49,6 +50,8 @@ class Program(NamedTuple):
 
     def attempt(self, cost: Floats) -> Solution | str:
         """The same, or the solver's words if it finds no optimum."""
+        from scipy.optimize import linprog  # type: ignore[import-untyped] # noqa: PLC0415 - half a second of import
+
         x, reduced = self.lower.copy(), np.zeros(len(self.lower))
         free = np.flatnonzero(self.upper > self.lower)
         if not len(free):
@@ -70,6 +73,8 @@ class Program(NamedTuple):
 
 def program_of(problem: Problem, zone: Int64s, side: Int64s, wh: Int64s) -> Program:
     """Balance per zone: bought − sold + sent − delivered = 0."""
+    from scipy.sparse import csc_array  # noqa: PLC0415 - see Program.attempt
+
     n_columns, n_arcs = len(zone), len(problem.arcs)
     starts = np.array([arc.start for arc in problem.arcs], np.int64)
     ends = np.array([arc.end for arc in problem.arcs], np.int64)
