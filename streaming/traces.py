@@ -14,6 +14,7 @@ from typing import Any
 
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.metering.readings import Raw, time_us
+from gridtokenx_pipelines.metering.verify import Message
 from gridtokenx_pipelines.observability import tracing
 from gridtokenx_pipelines.observability.tracing import Place
 from streaming.telemetry import Shard
@@ -37,7 +38,7 @@ class Traces:
         started_ns = now - int(seconds * 1e9)
         partition = shard.outputs.partition
         refused: dict[int, str] | None = None
-        for raw, parent in _traced(shard.raws):
+        for raw, parent in _traced(shard.messages):
             if refused is None:
                 refused = {letter.raw.offset: letter.reason.word for letter in shard.outputs.dead_letters}
             about, epoch = _about(raw)
@@ -76,8 +77,8 @@ class Traces:
             self._readings.pop(next(iter(self._readings)))
 
 
-def _traced(raws: list[Raw]) -> Iterator[tuple[Raw, Place]]:
-    for raw in raws:
+def _traced(messages: list[Message]) -> Iterator[tuple[Raw, Place]]:
+    for raw in (message.raw for message in messages):
         # nearly every record has the signature's two headers or three, and nothing else
         if len(raw.headers) > 2 and (place := tracing.place_in(raw.headers)) is not None:
             yield raw, place
