@@ -62,6 +62,9 @@ def page(title: str, content: dict[str, Any]) -> str:
     broken = sum(row["violations"] for row in zones)
     loss, load = sum(row["loss_wh"] for row in days), sum(row["load_wh"] for row in days)
     unsolved = len(content["unsolved"])
+    unmetered = sum(row["unmetered_wh"] for row in days)
+    # rounding is a Wh or two an epoch; more says that readings and declaration contradict each other
+    told = [(kwh(unmetered), "kWh in islands that no meter accounts for", "bad")] if 100 * abs(unmetered) > load else []
     body = [
         f"<h1>{title}</h1>",
         '<p class="soft">From AC power flow on the metered net energy of every epoch, mean powers of a quarter of an '
@@ -74,6 +77,7 @@ def page(title: str, content: dict[str, Any]) -> str:
                 (kwh(loss), f"kWh lost ({loss / load:.1%} of the load)" if load else "kWh lost", ""),
                 (str(broken), "violations (elements × epochs)", "bad" if broken else "good"),
                 (str(unsolved), "epochs without a power flow", "bad" if unsolved else "good"),
+                *told,
             ]
         ),
         heading("By zone and day", "Zone 0 is what zones share: transformer and busbar. kWh."),

@@ -59,7 +59,8 @@ class GridReport(msgspec.Struct, frozen=True, kw_only=True):
     """Frames of the report; `unsolved` are epochs without a power flow, which count in no physics.
 
     zone_days: ZONE_DAY. worst: epoch, margin, what. links: link_id, day, sent, delivered, lost, wheeling, rent.
-    totals: day, upstream_wh (drawn from it), loss_wh, trafo_percent.
+    totals: day, upstream_wh (drawn from it), unmetered_wh (in islands, what no meter accounts for: 0 but for rounding
+    unless readings and declaration contradict each other), loss_wh, trafo_percent.
     """
 
     zone_days: pl.DataFrame
@@ -104,7 +105,8 @@ def grid_report(  # noqa: PLR0917 - three frames, the network and when it was wh
     days: dict[str, list[int]] = {}
     for place, epoch in enumerate(epochs):
         days.setdefault(day_of(epoch), []).append(place)
-    reports = [_day(case, states, result, day, places) for day, places in sorted(days.items())]
+    dark = frozenset(place for place, epoch in enumerate(epochs) if epoch in islands)
+    reports = [_day(case, states, result, day, (places, dark)) for day, places in sorted(days.items())]
     return GridReport(
         zone_days=pl.DataFrame([row for each in reports for row in each.zones], schema=ZONE_DAY, orient="row"),
         totals=pl.DataFrame([each.total for each in reports]),
@@ -131,8 +133,6 @@ def _flows(case: GridCase, epochs: Sequence[int], states: Sequence[State], islan
         found[each.name] = np.empty((len(epochs), *first.shape[1:]), first.dtype)
         for where, result in solved:
             found[each.name][where] = getattr(result, each.name)
-    # what the forming storage's bus gave over its meter is the island's own losses, nothing from upstream
-    found["slack_mw"][inside] = 0.0
     return FlowResult(**found)
 
 
@@ -147,7 +147,11 @@ def _zone_of_branches(case: GridCase) -> np.ndarray:
     return np.array([zone.get(int(ends[1]), SHARED) or zone.get(int(ends[0]), SHARED) for ends in case.line_ends])
 
 
-def _day(case: GridCase, states: Sequence[State], result: FlowResult, day: str, places: list[int]) -> _Day:
+def _day(
+    case: GridCase, states: Sequence[State], result: FlowResult, day: str, when: tuple[list[int], frozenset[int]]
+) -> _Day:
+    """`when`: places of the day's epochs, and those of all epochs that are an island's."""
+    places, dark = when
     solved = [place for place in places if result.converged[place]]
     line_zone = _zone_of_branches(case)
     bounds = Bounds()
@@ -194,11 +198,16 @@ def _day(case: GridCase, states: Sequence[State], result: FlowResult, day: str, 
         "unsolved": len(places) - len(solved),
         "generation_wh": sum(int(states[place].produced_wh.sum()) for place in places),
         "load_wh": sum(int(states[place].consumed_wh.sum()) for place in places),
-        "upstream_wh": round(float(result.slack_mw[solved].sum()) * WH_PER_MW_EPOCH),
+        "upstream_wh": _slack_wh(result, [place for place in solved if place not in dark]),
+        "unmetered_wh": _slack_wh(result, [place for place in solved if place in dark]),
         "loss_wh": round(float(result.loss_mw[solved].sum()) * WH_PER_MW_EPOCH),
         "trafo_percent": float(np.nan_to_num(result.trafo_loading_percent[solved]).max(initial=0)),
     }
     return _Day(zones=zones, total=total)
+
+
+def _slack_wh(result: FlowResult, places: list[int]) -> int:
+    return round(float(result.slack_mw[places].sum()) * WH_PER_MW_EPOCH)
 
 
 def _to_curtail(case: GridCase, state: State, zone: int) -> int:
