@@ -20,11 +20,15 @@ from gridtokenx_pipelines.settlement.resettlement import Shift, shift_x_wh
 
 
 class Concluded(msgspec.Struct, frozen=True, kw_only=True):
-    """Corrections as concluded, net energy as recomputed, and stored wallet entries (they say what was taken back)."""
+    """Corrections as concluded, net energy as recomputed, and stored wallet entries (they say what was taken back).
+
+    `planned` by (seq, wallet): what the chain was told to take back, where GRID may have left since (AMOUNTS).
+    """
 
     net_energy: pl.DataFrame
     corrections: pl.DataFrame
     entries: pl.DataFrame
+    planned: Mapping[tuple[int, str], Mapping[str, int]] = {}
 
 
 def shifts_of(runs: Sequence[RunOf], concluded: Concluded) -> tuple[dict[int, tuple[Shift, ...]], list[Finding]]:
@@ -44,7 +48,8 @@ def shifts_of(runs: Sequence[RunOf], concluded: Concluded) -> tuple[dict[int, tu
         mine = _grouped(row for row in rows if row["booked_seq"] == run.seq and row["status"] == "booked")
         made = []
         for (meter, boundary), group in sorted(mine.items(), key=lambda each: (each[0][1], each[0][0])):
-            shift, wrong = _shift(run, meter, boundary, group, (nets, rows), entries)
+            told = concluded.planned.get((run.seq, group[0]["wallet"]))
+            shift, wrong = _shift(run, meter, boundary, group, (nets, rows), entries, told)
             if shift is not None:
                 made.append(shift)
             if wrong:
@@ -106,6 +111,7 @@ def _shift(  # noqa: PLR0917
     group: Sequence[Mapping[str, Any]],
     booked: tuple[Mapping[tuple[str, int], tuple[int, int]], Sequence[Mapping[str, Any]]],
     entries: Mapping[tuple[int, str], Mapping[str, Any]],
+    planned: Mapping[str, int] | None,
 ) -> tuple[Shift | None, str]:
     """The shift with its x from the corrections; how far a refund goes is read from the entry and bounded by x."""
     wallet = group[0]["wallet"]
@@ -130,7 +136,7 @@ def _shift(  # noqa: PLR0917
     deficit, surplus = (boundary - 1, boundary) if prior_in_deficit else (boundary, boundary - 1)
     amounts = dict.fromkeys(("refund_wh", "taken_back_wh", "returned_wh", "rebilled_wh"), 0)
     if entry is not None and x < 0:
-        amounts = {name: entry[name] for name in amounts}
+        amounts = _as_judged({name: entry[name] for name in amounts}, planned)
         if entry["refund_epoch"] is not None:
             deficit, surplus = entry["refund_epoch"], entry["surplus_epoch"]
         rest = amounts["taken_back_wh"] + amounts["returned_wh"] + amounts["rebilled_wh"]
@@ -149,3 +155,14 @@ def _shift(  # noqa: PLR0917
         ),
         wrong,
     )
+
+
+def _as_judged(booked: dict[str, int], planned: Mapping[str, int] | None) -> dict[str, int]:
+    """What the correction was to move: GRID that had left by then was billed instead, as much as both add up to."""
+    if planned is None or planned["taken_back_wh"] < booked["taken_back_wh"]:
+        return booked
+    both = [
+        (each["refund_wh"], each["returned_wh"], each["taken_back_wh"] + each["rebilled_wh"])
+        for each in (booked, planned)
+    ]
+    return dict(planned) if both[0] == both[1] else booked

@@ -247,6 +247,14 @@ def book_resettlement(
         ],
         schema_overrides={"refund_epoch": pl.Int64, "surplus_epoch": pl.Int64},
     )
+    # GRID that left since a correction was judged is billed instead, as on chain; what the meter books stays
+    held = with_balances(inputs, balances)["wallet", "grid_wh"]
+    inputs = (
+        inputs.join(held, on="wallet", how="left")
+        .with_columns(short=(pl.col("taken_back_wh") - pl.col("grid_wh")).clip(lower_bound=0))
+        .with_columns(pl.col("taken_back_wh") - pl.col("short"), pl.col("rebilled_wh") + pl.col("short"))
+        .drop("grid_wh", "short")
+    )
     refund, rebilled = pl.col("refund_wh"), pl.col("rebilled_wh")
     on_peak = pl.when("rebilled_on_peak").then(rebilled).otherwise(0) - pl.when("refunded_on_peak").then(
         refund

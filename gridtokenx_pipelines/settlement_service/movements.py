@@ -10,6 +10,8 @@ booked once by its own reference. Reading again after a crash books nothing twic
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ from gridtokenx_pipelines.chain.market_events import (
 from gridtokenx_pipelines.chain.state import read_market, read_withdrawal_requests
 from gridtokenx_pipelines.epochs import epoch_of_us
 from gridtokenx_pipelines.market.base58 import decode_wallet
+from gridtokenx_pipelines.settlement_service import booked_again
 from gridtokenx_pipelines.settlement_service.events import chain_document
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import chain_orders, deposits, ledger, movements
@@ -66,8 +69,9 @@ def follow(services: Services) -> Followed:
         ledger.lock_ledger(connection)
         if movements.read_up_to(connection) == reached:
             first = _first_covered(connection, market)
-            for event in events:
-                if _book(connection, event, owners, first(event.block_time)):
+            for place, event in enumerate(events):
+                stands = partial(booked_again.before_grid_moved, services, connection, events, place)
+                if _book(connection, event, owners, first(event.block_time), stands):
                     booked[event.name] = booked.get(event.name, 0) + 1
             window = (market["continuous_from"], market["continuous_end"])
             if not behind:
@@ -126,8 +130,10 @@ def _first_covered(connection: Connection, market: dict[str, int]) -> Any:
     return first
 
 
-def _book(connection: Connection, event: MarketEvent, owners: dict[str, str], epoch: int) -> bool:
-    """One event into the ledger; False where it moves nothing or is booked already."""
+def _book(
+    connection: Connection, event: MarketEvent, owners: dict[str, str], epoch: int, book: Callable[[Leg], bool]
+) -> bool:
+    """One event into the ledger, its legs by `book`; False where it moves nothing or is booked already."""
     fields = event.fields
     told = chain_document(event, owners)
     if told is not None:
@@ -139,13 +145,13 @@ def _book(connection: Connection, event: MarketEvent, owners: dict[str, str], ep
             return deposits.from_chain(connection, event.reference, owner, fields["amount_uthb"], epoch)
         case "GridDeposited":
             leg = Leg(leg=0, kind="grid_deposit", owner=owners[fields["trader"]], grid_wh=fields["energy_wh"], **place)
-            return movements.book(connection, leg)
+            return book(leg)
         case "Withdrawn":
             owner = owners[fields["trader"]]
             amounts = {"grid_wh": -fields["energy_wh"], "cash_uthb": -fields["amount_uthb"]}
-            return movements.book(connection, Leg(leg=0, kind="withdrawal", owner=owner, **amounts, **place))
+            return book(Leg(leg=0, kind="withdrawal", owner=owner, **amounts, **place))
         case "EnergyTraded":
-            return all([movements.book(connection, leg) for leg in match_legs(fields, owners, place)])
+            return all([book(leg) for leg in match_legs(fields, owners, place)])
         case "OrderPlaced":
             return chain_orders.save(
                 connection,

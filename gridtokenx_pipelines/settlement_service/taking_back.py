@@ -20,13 +20,9 @@ from sqlalchemy import Connection, text
 from gridtokenx_pipelines.chain.voids import ChainVoid
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.frames import CLEARING, LATE, LedgerError
-from gridtokenx_pipelines.settlement.ledger import book_initial, book_late
-from gridtokenx_pipelines.settlement_service import clearing, frozen
-from gridtokenx_pipelines.settlement_service.island import without_buy_back
+from gridtokenx_pipelines.settlement_service import clearing, rebooking
 from gridtokenx_pipelines.settlement_service.services import Services
-from gridtokenx_pipelines.store import audit, energy, ledger, market_events, participants
-from gridtokenx_pipelines.store import clearing as clearing_store
-from gridtokenx_pipelines.store import island as island_store
+from gridtokenx_pipelines.store import audit, ledger, market_events
 from gridtokenx_pipelines.store import voids as store
 
 
@@ -106,20 +102,20 @@ def take_back(
         next_seq=max(used, left) + 1,
     )
     store.begin(connection, head)
-    again, moved, waiting = [run for run in taken if (run.epoch, run.run) not in named], 0, 0
+    again, waiting, between = [run for run in taken if (run.epoch, run.run) not in named], 0, None
     if from_seq is not None:
         waiting = _corrections_of(connection, from_seq)
-        store.reverse_entries(connection, void_id, from_seq)
+        store.reverse_entries(connection, f"void {void_id}", from_seq)
         store.take_runs(connection, void_id, from_seq)
+        between = store.take_movements(connection, from_seq)
     if epochs:
         store.take_epochs(connection, void_id, epochs, at)
         _stand_in_fingerprint(services, connection, epochs)
     store.save_runs(connection, _rows(void_id, void, taken), dict.fromkeys(epochs, max(epochs, default=0)), void_id)
-    if from_seq is not None:
-        moved = store.post_movements_again(connection, void_id, from_seq)
+    moved = between.post(connection) if between else 0
     gone = [(each.epoch, each.kind, each.run) for each in void]
-    late = [_late(services, connection, epoch) for epoch in _to_be_booked_late(void, epochs)]
-    booked = [run for run in late if run is not None]
+    settled_late = [rebooking.late(services, connection, epoch) for epoch in _to_be_booked_late(void, epochs)]
+    booked = [run for run in settled_late if run is not None]
     count = _book_again(services, connection, again, gone)
     store.forget_transactions(connection, gone)
     for epoch in epochs:
@@ -163,26 +159,8 @@ def _rows(void_id: int, void: Sequence[ChainVoid], taken: Sequence[ledger.Run]) 
 
 def _to_be_booked_late(void: Sequence[ChainVoid], epochs: Sequence[int]) -> list[int]:
     """The epochs that get a late run: the last of the void ones, and those whose own late run is void."""
-    late = {each.epoch for each in void if each.kind == LATE} - set(epochs)
-    return sorted(late | ({max(epochs)} if epochs else set()))
-
-
-def _late(services: Services, connection: Connection, epoch: int) -> ledger.Run | None:
-    rows = energy.late_rows(connection, epoch)
-    if rows.is_empty():
-        return None
-    state = ledger.state_before(connection)
-    booking = book_late(
-        seq=state.seq,
-        epoch=epoch,
-        run=ledger.next_run(connection, epoch),
-        net_energy=rows,
-        balances=state.balances,
-        accounts=state.accounts,
-        rules=services.rules.at(epoch),
-        voided=energy.voided_between(connection, epoch, epoch),
-    )
-    return ledger.book(connection, booking, cause="energy of voided epochs")
+    own = {each.epoch for each in void if each.kind == LATE} - set(epochs)
+    return sorted(own | ({max(epochs)} if epochs else set()))
 
 
 def _book_again(
@@ -198,7 +176,7 @@ def _book_again(
         if state.seq != run.seq:
             gone.append((run.epoch, run.kind, run.run))
         if run.kind == LATE:
-            _late(services, connection, run.epoch)
+            rebooking.late(services, connection, run.epoch)
         else:
             _initial(services, connection, run, state)
         count += 1
@@ -206,35 +184,13 @@ def _book_again(
 
 
 def _initial(services: Services, connection: Connection, run: ledger.Run, state: ledger.State) -> None:
-    row = clearing_store.read_epoch(connection, run.epoch)
-    if row is None:
-        raise ValueError(f"epoch {key_of(run.epoch)} is booked but not in market_epochs; restore it from the backup")
-    result = frozen.result_of(services.parquet, run.epoch, row, clearing_store.read_clearing(connection, run.epoch))
     try:
-        booking = book_initial(
-            seq=state.seq,
-            epoch=run.epoch,
-            net_energy=energy.on_time(connection, run.epoch),
-            traded=result.traded,
-            buy_back=without_buy_back(
-                participants.buy_back_as_of(connection, run.epoch),
-                islanded=island_store.is_island(connection, run.epoch),
-            ),
-            balances=state.balances,
-            accounts=state.accounts,
-            rules=services.rules.at(run.epoch),
-            zones=result.zones,
-            lost_wh=result.lost_wh,
-            link_wheeling_uthb=result.link_wheeling_uthb,
-            rent_uthb=result.rent_uthb,
-            halted=result.halted,
-        )
+        rebooking.initial(services, connection, run, state)
     except LedgerError as error:
         raise VoidRefused(
             "not_covered",
             f"{key_of(run.epoch)} was cleared on what the void takes back: {error}; void that epoch instead",
         ) from error
-    ledger.book(connection, booking, cause="clearing")
 
 
 def _stand_in_fingerprint(services: Services, connection: Connection, epochs: Sequence[int]) -> None:

@@ -150,6 +150,13 @@ def movements(connection: Connection) -> pl.DataFrame:
     )
 
 
+def is_booked(connection: Connection, leg: Leg) -> bool:
+    """Whether the leg is in the ledger."""
+    sql = "SELECT 1 FROM chain_movements WHERE reference = :reference AND leg = :leg"
+    found = connection.execute(text(sql), {"reference": leg.reference, "leg": leg.leg}).scalar()
+    return found is not None
+
+
 def book(connection: Connection, leg: Leg) -> bool:
     """Move a household's balance as the chain did, once per (reference, leg); False if it is booked already.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -66,17 +67,17 @@ def begin(connection: Connection, row: VoidRow) -> None:
     )
 
 
-def reverse_entries(connection: Connection, void_id: int, from_seq: int) -> None:
+def reverse_entries(connection: Connection, because: str, from_seq: int) -> None:
     """Post the reverse of every standing row of the runs from `from_seq` on and of what was booked after them, and
     bring balances and accounts back to where they stood."""
     newest = connection.execute(text("SELECT coalesce(max(entry_id), 0) FROM ledger_entries")).scalar_one()
     connection.execute(
         text(
             "INSERT INTO ledger_entries (seq, epoch, debit, credit, unit, amount, memo, reverses) "
-            "SELECT seq, epoch, credit, debit, unit, amount, 'void ' || :void || ': ' || memo, entry_id "
+            "SELECT seq, epoch, credit, debit, unit, amount, :because || ': ' || memo, entry_id "
             "FROM standing_entries WHERE seq >= :seq ORDER BY entry_id"
         ),
-        {"void": str(void_id), "seq": from_seq},
+        {"because": because, "seq": from_seq},
     )
     moved = (
         "WITH moved AS (SELECT account, unit, sum(amount)::bigint AS amount FROM ("
@@ -162,11 +163,37 @@ def forget_transactions(connection: Connection, runs: Sequence[tuple[int, int, i
         )
 
 
-def post_movements_again(connection: Connection, void_id: int, from_seq: int) -> int:
-    """Book deposits and movements that followed a taken-back run anew, after the newest run that stands; how many."""
+class Between(msgspec.Struct, frozen=True, kw_only=True):
+    """Deposits and movements that were booked after runs, as rows; `after_seq` in each."""
+
+    given: list[dict[str, Any]]
+    moved: list[dict[str, Any]]
+
+    def post(self, connection: Connection, after_seq: int | None = None) -> int:
+        """Book them (those after one run) anew, after the newest run that stands; how many."""
+        given, moved = (
+            [row for row in rows if after_seq in (None, row["after_seq"])] for rows in (self.given, self.moved)
+        )
+        for row in given:
+            of = {"reference": row["reference"], "amount_uthb": row["amount_uthb"], "epoch": row["epoch"]}
+            if row["owner"] in deposits.ACCOUNTS:
+                deposits.fund(connection, account=row["owner"], **of)
+            else:
+                deposits.deposit(connection, wallet=row["owner"], **of)
+            connection.execute(
+                text("UPDATE deposits SET chain_reference = :chain WHERE reference = :reference"),
+                {"chain": row["chain_reference"], "reference": row["reference"]},
+            )
+        for row in moved:
+            movements.book(connection, movements.Leg(**{n: row[n] for n in movements.Leg.__struct_fields__}))
+        return len(given) + len(moved)
+
+
+def take_movements(connection: Connection, from_seq: int) -> Between:
+    """Take out the deposits and movements that followed the runs from `from_seq` on, in the order they were booked."""
     given = read_frame(
         connection,
-        "SELECT d.reference, d.owner, d.amount_uthb, d.epoch, d.chain_reference FROM deposits d LEFT JOIN "
+        "SELECT d.reference, d.owner, d.amount_uthb, d.epoch, d.chain_reference, d.after_seq FROM deposits d LEFT JOIN "
         "(SELECT memo, min(entry_id) AS entry_id FROM ledger_entries WHERE reverses IS NULL GROUP BY memo) l "
         "ON l.memo IN ('deposit ' || d.reference, 'funded ' || d.reference) "
         "WHERE d.after_seq >= :seq ORDER BY l.entry_id, d.reference",
@@ -177,24 +204,13 @@ def post_movements_again(connection: Connection, void_id: int, from_seq: int) ->
             "amount_uthb": pl.Int64,
             "epoch": pl.Int64,
             "chain_reference": pl.String,
+            "after_seq": pl.Int64,
         },
     ).to_dicts()
     moved = movements.movements(connection).filter(pl.col("after_seq") >= from_seq).to_dicts()
     connection.execute(text("DELETE FROM deposits WHERE after_seq >= :seq"), {"seq": from_seq})
     connection.execute(text("DELETE FROM chain_movements WHERE after_seq >= :seq"), {"seq": from_seq})
-    for row in given:
-        of = {"reference": row["reference"], "amount_uthb": row["amount_uthb"], "epoch": row["epoch"]}
-        if row["owner"] in deposits.ACCOUNTS:
-            deposits.fund(connection, account=row["owner"], **of)
-        else:
-            deposits.deposit(connection, wallet=row["owner"], **of)
-        connection.execute(
-            text("UPDATE deposits SET chain_reference = :chain WHERE reference = :reference"),
-            {"chain": row["chain_reference"], "reference": row["reference"]},
-        )
-    for row in moved:
-        movements.book(connection, movements.Leg(**{n: row[n] for n in movements.Leg.__struct_fields__}))
-    return len(given) + len(moved)
+    return Between(given=given, moved=moved)
 
 
 def save_runs(connection: Connection, rows: pl.DataFrame, epochs: dict[int, int], void_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.chain.participants import MarketFunding
 from gridtokenx_pipelines.chain.setup import Setup
-from gridtokenx_pipelines.settlement_service import movements, receipts
+from gridtokenx_pipelines.settlement_service import clearing, instructions, movements, receipts
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from gridtokenx_pipelines.store import proof
@@ -84,6 +85,71 @@ def bring_funds(services: Services, amount: int) -> None:
         funder=signer("funder"), supplier_uthb=amount, grid_operator_uthb=amount, reference="second"
     )
     Setup(services.client, chain_keys()).fund_market(funding)
+
+
+def with_deficits(epochs: int) -> list[dict[str, Any]]:
+    """Household 1 has a surplus in the first epoch, and lives on what it kept in those after it."""
+    rows = with_surplus(epochs)
+    for row in rows:
+        if row["meter_id"] == meter_id(1) and row["epoch"] > FIRST:
+            row |= {"production_wh": 0, "consumption_wh": 400, "net_wh": -400}
+    return rows
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_whatever_a_household_moves_while_runs_are_booked_and_not_sent_every_law_holds_at_each_moment(
+    live: Services, number: int
+) -> None:
+    """A run burns what is held when the chain applies it: GRID that leaves or comes in between is burned or billed."""
+    draw = random.Random(number)  # noqa: S311 - which moves, in which order
+    seed(live.engine, 5, with_deficits(5))
+    household = Household(live, 1)
+    assert settle(live, [FIRST]) == []
+    open_epochs: list[int] = []
+    for epoch in range(FIRST + 1, FIRST + 4):
+        outcome = clearing.clear_epochs(live, [epoch])
+        assert failed([*outcome.book_verdicts, *outcome.result_verdicts]) == []
+        instructions.plan_epochs(live, [epoch])
+        open_epochs.append(epoch)
+        roots = rows_of(live, "SELECT seq, root FROM runs ORDER BY seq")
+        live.client.forget_blockhash()  # else the second withdrawal would be the first one's bytes again
+        held = chain_grid(live, household)
+        taken = draw.randrange(held + 1) if draw.random() < 0.8 else held
+        household.act("request_withdrawal", thbc=1_000 + draw.choice([0, 1_000_000]), grid=taken)
+        household.withdraw()
+        if taken and draw.random() < 0.6:
+            household.act("deposit_grid", {"source": household.grid}, amount=draw.randrange(1, taken + 1))
+        if draw.random() < 0.4:
+            household.act("deposit", {"source": household.thbc}, amount=1_000)
+        wait_final(live)
+        movements.follow(live)
+        assert laws(live) == []
+        assert rows_of(live, "SELECT seq, root FROM runs ORDER BY seq") == roots
+        if draw.random() < 0.5:
+            receipts.settle_epochs(live, open_epochs)
+            assert problems(live, open_epochs) == []
+            open_epochs = []
+    last = [*open_epochs, FIRST + 4]
+    assert settle(live, last) == []
+    assert problems(live, last) == []
+    # some run was booked again, with another residual
+    assert rows_of(live, "SELECT count(*) > 0 FROM ledger_entries WHERE reverses IS NOT NULL") == [(True,)]
+
+
+def chain_grid(services: Services, household: Household) -> int:
+    account = services.client.account(household.trader)
+    assert account is not None
+    return int(TRADING.decode("Trader", account.data)["grid_wh"])
+
+
+def rows_of(services: Services, sql: str) -> list[tuple[Any, ...]]:
+    with services.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def laws(services: Services) -> list[str]:
+    with services.engine.connect() as connection:
+        return [f"{law.law}: {law.difference}" for law in proof.ledger_laws(connection) if law.difference]
 
 
 def test_what_is_asked_back_covers_no_later_order(live: Services) -> None:

@@ -23,6 +23,7 @@ from gridtokenx_pipelines.market.prices import PRICED_EPOCHS
 from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.metering.state import HORIZON_EPOCHS
 from gridtokenx_pipelines.settlement.frames import RESETTLEMENT
+from gridtokenx_pipelines.settlement.planned import planned_shifts
 from gridtokenx_pipelines.settlement_service import frozen
 from gridtokenx_pipelines.settlement_service.audits import archive as archives
 from gridtokenx_pipelines.settlement_service.audits import islands_then, rules_then
@@ -136,7 +137,10 @@ def gather(services: Services, connection: Connection, first: int, last: int) ->
         if status != "voided"
     )
     concluded = Concluded(
-        net_energy=net_energy, corrections=stored.corrections, entries=_before(connection, stored, first)
+        net_energy=net_energy,
+        corrections=stored.corrections,
+        entries=_before(connection, stored, first),
+        planned=_planned(stored),
     )
     shifts, wrong = shifts_of(runs, concluded)
     declared, islands, doubted = islands_then.islands(connection, ran)
@@ -238,6 +242,18 @@ def _covers(services: Services, epochs: Sequence[int]) -> pl.DataFrame:
             continue
         parts.append(part)
     return pl.concat(parts)
+
+
+def _planned(stored: Stored) -> dict[tuple[int, str], dict[str, int]]:
+    """What the chain was told to move by each resettlement; a plan that can't be read says nothing here."""
+    found: dict[tuple[int, str], dict[str, int]] = {}
+    runs = stored.runs.filter(pl.col("kind") == RESETTLEMENT)
+    for seq, raw in runs.select("seq", "plan").iter_rows():
+        try:
+            found |= {(seq, wallet): amounts for wallet, amounts in planned_shifts(raw).items()}
+        except (msgspec.DecodeError, ValueError, TypeError):
+            continue
+    return found
 
 
 def _before(connection: Connection, stored: Stored, first: int) -> pl.DataFrame:
