@@ -112,6 +112,12 @@ class Influx:
             )
             SetupService(client.api_client).post_setup(request)
 
+    def pid(self) -> int:
+        """Of the server's process."""
+        if self._process is None:
+            raise RuntimeError("InfluxDB was not started; call start() first")
+        return self._process.pid
+
     def points(self) -> int:
         """How many readings have arrived, counted by their voltage."""
         from influxdb_client import InfluxDBClient  # noqa: PLC0415
