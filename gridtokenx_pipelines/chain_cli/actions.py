@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,19 +54,21 @@ class PublicKey(click.ParamType[Pubkey]):
             self.fail(f"{value!r} is no base58 public key", param, ctx)
 
 
-def act(build: Build, key: Path, rpc_url: str, send: bool) -> None:
-    """Builds the instruction for the key's owner, simulates it, and sends it if asked to."""
+def act(build: Build, key: Path, rpc_url: str, send: bool, others: Sequence[Path] = ()) -> None:
+    """Builds the instruction for the key's owner, simulates it, and sends it if asked to; `others` sign too."""
     try:
-        signer = FileSigner(key)
+        signer, beside = FileSigner(key), tuple(FileSigner(other) for other in others)
     except SignerError as error:
         raise click.UsageError(str(error)) from error
     instruction = build(signer.pubkey)
     with ChainClient(rpc_url) as client:
-        ask(lambda: _act(client, signer, instruction, send))
+        ask(lambda: _act(client, signer, beside, instruction, send))
 
 
-def _act(client: ChainClient, signer: FileSigner, instruction: Instruction, send: bool) -> None:
-    transaction = sign([instruction], signer, (), client.blockhash().value)
+def _act(
+    client: ChainClient, signer: FileSigner, beside: tuple[FileSigner, ...], instruction: Instruction, send: bool
+) -> None:
+    transaction = sign([instruction], signer, beside, client.blockhash().value)
     outcome = client.simulate(transaction)
     if outcome["err"] is not None:
         raise transaction_error(outcome["err"], tuple(outcome["logs"] or ()), str(transaction.signatures[0]))

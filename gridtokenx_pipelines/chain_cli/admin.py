@@ -17,6 +17,7 @@ from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.idl import Program
 from gridtokenx_pipelines.chain.participants import params_of
+from gridtokenx_pipelines.chain.signer import FileSigner, SignerError
 from gridtokenx_pipelines.chain_cli.actions import PublicKey, act, action, ask
 from gridtokenx_pipelines.chain_cli.places import UnknownPlace, certificate_id, epoch_number
 from gridtokenx_pipelines.market.rule_book import RuleBook
@@ -106,6 +107,36 @@ def set_params(rules: Path, from_epoch: str, **options: Options) -> None:
 def set_oracles(oracles: tuple[Pubkey, ...], threshold: int, **options: Options) -> None:
     """Announce an oracle set that acts a day later (authority); 2 × threshold must exceed its size."""
     _run("set_oracles", "authority", options, threshold=threshold, oracles=list(oracles))
+
+
+@admin.command("rotate-device-key")
+@click.argument("meter_id")
+@click.argument("device_key", type=PUBKEY)
+@click.option("--from-epoch", required=True, help="First epoch it signs, not begun yet: a number or key.")
+@click.option(
+    "--owner-key",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Key file of the meter's owner, who asks; --key is the authority, which agrees.",
+)
+@action
+def rotate_device_key(meter_id: str, device_key: Pubkey, from_epoch: str, owner_key: Path, **options: Options) -> None:
+    """Name the key that signs a meter's readings from a coming epoch on (owner and authority)."""
+    try:
+        epoch, owner = epoch_number(from_epoch), FileSigner(owner_key).pubkey
+    except (ValueError, SignerError) as error:
+        raise click.UsageError(str(error)) from error
+    accounts = {"meter": addresses.address_of_meter(meter_id), "owner": owner}
+    own = Program.load("registry")
+    act(
+        lambda key: own.instruction(
+            "rotate_device_key", {"authority": key, **accounts}, device_key=device_key, from_epoch=epoch
+        ),
+        options["key"],
+        options["rpc_url"],
+        options["send"],
+        [owner_key],
+    )
 
 
 @admin.command("propose-authority")
