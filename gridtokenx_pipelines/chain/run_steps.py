@@ -125,6 +125,9 @@ class RunSteps:
             "attestation": addresses.attestation(kind, plan.epoch, run),
             "metered": addresses.metered(plan.epoch),
         }
+        if plan.kind == CLEARING:
+            # what the epoch before has booked lets this one be booked while that one still settles
+            accounts["metered_before"] = addresses.metered(plan.epoch - 1)
         items = []
         for batch in plan.registry:
             owners = [addresses.address_of_meter(meter_id) for meter_id in batch.owners]

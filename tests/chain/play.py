@@ -159,12 +159,17 @@ class Play:
         self.own.supplier += home.credit(amount)
 
     def deposit_grid(self, home: Home, amount: int) -> None:
-        if amount <= home.outside_grid:
-            self.world.deposit_grid(home.household, amount)
+        held = amount <= home.outside_grid
+        refusals = self.behind or (() if held else NOT_HELD)
+        if self.taken(self.world.deposit_grid, home.household, amount, refusals=refusals):
+            assert held and not self.behind
             home.outside_grid -= amount
             home.grid += amount
-        else:
-            self.taken(self.world.deposit_grid, home.household, amount, refusals=NOT_HELD)
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """What moves of balances are refused with while an epoch that has ended waits to be settled."""
+        return ("EndedEpochUnsettled",) if self.settled + 1 < self.last_opened else ()
 
     def request(self, home: Home, thbc: int, grid: int) -> None:
         refusals = ("WithdrawalPending",) if home.pending else (("ZeroAmount",) if not thbc and not grid else ())
@@ -181,8 +186,8 @@ class Play:
         due = self.settled >= since
         touched = self.run is not None and any(self.homes[i] is home for i, _ in self.effects)
         refusals = ("WithdrawalTooEarly",) if not due else (("RunNotFinalised",) if touched else ())
-        if self.taken(self.world.withdraw, home.household, refusals=refusals):
-            assert due
+        if self.taken(self.world.withdraw, home.household, refusals=(*refusals, *self.behind)):
+            assert due and not self.behind
             thbc, grid = min(thbc, home.thbc), min(grid, home.grid)
             home.thbc -= thbc
             home.grid -= grid
@@ -268,7 +273,7 @@ class Play:
         }
         before = self.world.market()["halted"]
         open_now = self.continuous[0] <= self.settled + 1 and self.last_opened < self.continuous[1]
-        refusals = ("NotContinuous", "MarketHalted", "NotMatchable", "RunNotFinalised")
+        refusals = ("NotContinuous", "MarketHalted", "NotMatchable", "RunNotFinalised", *self.behind)
         if not self.taken(self.world.call, "trading", "match_order", named, **slots, refusals=refusals):
             return
         assert open_now
@@ -528,13 +533,13 @@ class Play:
         deficit, surplus = (epoch - 1, epoch) if prior else (epoch, epoch - 1)
         refunded = refund * tariff[deficit] // 1_000
         self.own.supplier += home.credit(refunded) - refunded
-        moved = max(0, taken - home.grid)  # what has left since the run was booked is billed
+        moved = max(0, taken - home.grid)  # what has left since the run was booked is owed
         home.grid -= taken - moved
-        billed += moved
         self.own.supplier_grid -= returned
         self.own.supplier += home.charge(up(returned * FEED_IN))
         self.own.supplier += home.charge(up(billed * tariff[surplus]))
-        home.residual += billed - refund
+        home.debt += up(moved * tariff[surplus])
+        home.residual += billed + moved - refund
 
     def _finalised(self, run: Run) -> None:
         if run.clearing:

@@ -107,6 +107,10 @@ def settle_instruction(
 ) -> Instruction:
     name = {METERING: "settle_meters", LATE: "settle_late_meters", RESETTLEMENT: "correct_meters"}[kind]
     named = {"attestation": addresses.attestation(kind, epoch, run), "metered": addresses.metered(epoch), **accounts}
+    if kind == METERING:
+        # the epoch before is settled
+        chain.change("trading", "Market", addresses.market(), settled_through=epoch - 1)
+        named = {"metered_before": addresses.metered(epoch - 1), **named}
     remaining = [AccountMeta(meter, False, True) for meter in meters]
     return chain.build("registry", name, named, remaining, **batch_args(tree, index, len(meters), entries))
 

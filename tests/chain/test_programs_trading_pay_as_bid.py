@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gridtokenx_pipelines.chain import addresses
 from tests.chain.svm import CLEARING, DEPLOYER, EPOCH
 from tests.chain.test_programs_trading_refusals import refused
 from tests.chain.trading_world import (
@@ -151,9 +152,8 @@ def test_batches_of_one_household_each_settle_as_one_batch_does():
         # the mandate beyond its most, and under a second name
         ([(BY_MANDATE, 401, 1_203_000)], "OutsideLimits"),
         ([(BY_MANDATE, 400, 1_150_000), (BY_MANDATE | 1, 1, 2_875)], "OutsideLimits"),
-        # values that no price of the band gives, up to the largest number
-        ([(FAR, 100, 199_999)], "PriceOutOfBand"),
-        ([(FAR, 100, 800_001)], "PriceOutOfBand"),
+        # values that no price gives, up to the largest number
+        ([(FAR, 100, 838_861)], "PriceOutOfBand"),
         ([(FAR, 100, 2**64 - 1)], "PriceOutOfBand"),
         ([(FAR, 2**32 - 1, (2**32 - 1) * 8_000)], "OutsideLimits"),
         ([(FAR, 0, 0)], "ZeroAmount"),
@@ -166,6 +166,16 @@ def test_attack_a_value_or_energy_outside_what_an_order_says(fills: list, error:
     before = [street.world.balances(home) for home in street.homes]
     refused(error, street.world.settle, run)
     assert [street.world.balances(home) for home in street.homes] == before
+
+
+def test_orders_given_under_an_older_band_still_settle():
+    """Limits protect everybody: a band that has narrowed since must not stop the epoch they are filled in."""
+    street = Street()
+    run = street.prepared()
+    street.world.change("trading", "Epoch", addresses.epoch(EPOCH), price_min=3_500_000, price_max=3_600_000)
+    street.world.settle(run)
+    street.world.finalize(run)
+    street.world.assert_laws(street.homes)
 
 
 def test_attack_a_seller_of_a_mandate_gets_less_than_its_limit_after_the_fee():

@@ -121,7 +121,7 @@ def test_nobody_trades_beyond_mandate_balance_or_price(mandates: dict, changed: 
 
 def test_a_sale_of_more_than_is_held_is_refused():
     street = Street()
-    signed = order(EPOCH, SELL, 1, 2_970_000)
+    signed = order(EPOCH, SELL, 600, 2_970_000)
     run = street.prepared(
         meters=[(street.sun, pack("<II", 599, 0)), (street.flat, pack("<II", 0, 1_000))],
         traders=[(street.sun, pack("<ii", 599, -600)), (street.flat, pack("<ii", -1_000, 600))],
@@ -182,13 +182,13 @@ def test_a_negative_rent_needs_the_grid_operator_s_funds():
         1,
         meters=[(near, pack("<II", 1_000, 0)), (far, pack("<II", 0, 1_000))],
         traders=[(near, pack("<ii", 1_000, -600)), (far, pack("<ii", -1_000, 600))],
-        zones=[Zone(1, 3_000_000), Zone(2, 2_900_000)],
-        rent=-60_000,
+        zones=[Zone(1, 3_000_000), Zone(2, 2_950_000)],
+        rent=-30_000,
     )
     world.prepare(run)
     world.settle(run)
     refused("GridOperatorNotCovered", world.finalize, run)
-    world.fund(far, 2, 60_000)
+    world.fund(far, 2, 30_000)
     world.finalize(run)
     assert world.market()["grid_operator_thbc_uthb"] == 0
     world.assert_laws([near, far])

@@ -60,6 +60,24 @@ def test_a_withdrawal_waits_for_the_epochs_begun_at_the_request_and_pays_both_to
     world.assert_laws([home])
 
 
+def test_a_withdrawal_and_grid_put_back_wait_while_an_ended_epoch_is_not_settled(world: World):
+    home = world.household("home", 1, 10 * THB, EPOCH)
+    world.open(EPOCH)
+    world.request(home, 0, 100)
+    world.play(surplus(EPOCH, 1, home, 1_000))
+    for epoch in (EPOCH + 1, EPOCH + 2):
+        world.open(epoch)
+    refused("EndedEpochUnsettled", world.withdraw, home)
+    world.play(surplus(EPOCH + 1, 2, home, 0))
+    world.withdraw(home)
+    world.open(EPOCH + 3)
+    refused("EndedEpochUnsettled", world.deposit_grid, home, 100)
+    world.play(surplus(EPOCH + 2, 3, home, 0))
+    world.deposit_grid(home, 100)
+    assert world.balances(home) == (1_000, 10 * THB, 0)
+    world.assert_laws([home])
+
+
 def test_grid_comes_back_into_the_vault_and_the_next_run_still_closes(world: World):
     home = world.household("home", 1, 10 * THB, EPOCH)
     world.open(EPOCH)

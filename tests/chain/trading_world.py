@@ -283,6 +283,8 @@ class World(Chain):
             "metered": addresses.metered(run.epoch),
             "attestation": addresses.attestation(kind, run.epoch, run.run),
         }
+        if run.clearing:
+            named["metered_before"] = addresses.metered(run.epoch - 1)
         for i, batch in enumerate(run.registry):
             entries, accounts = _bound(batch, "meter")
             args = batch_args(tree, run.first_registry + i, len(batch), entries)

@@ -287,7 +287,6 @@ class TradingLedger:
         deficit, surplus = (prior, epoch) if refund & DEFICIT_IS_PRIOR else (epoch, prior)
         refund &= ~DEFICIT_IS_PRIOR
         taken, sums = min(wanted, home.grid_wh), epoch.sums
-        billed += wanted - taken
         refunded = refund * deficit.rates["tariff"] // 1_000
         self._credit(home, refunded, sums)
         home.grid_wh -= taken
@@ -295,7 +294,10 @@ class TradingLedger:
         for_billed = _up(billed * surplus.rates["tariff"])
         self._charge(home, for_returned, sums)
         self._charge(home, for_billed, sums)
-        told = (refund, refunded, returned, for_returned, billed, for_billed)
+        # GRID that left after booking: owed, whatever cash there is
+        for_lacking = _up((wanted - taken) * surplus.rates["tariff"])
+        home.debt_uthb += for_lacking
+        told = (refund, refunded, returned, for_returned, billed + wanted - taken, for_billed + for_lacking)
         names = ("refund_wh", "refund_uthb", "returned_wh", "returned_uthb", "residual_wh", "billed_uthb")
         for name, amount in zip(names, told, strict=True):
             sums[name] += amount

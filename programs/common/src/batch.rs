@@ -27,7 +27,8 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
-    /// As `parse`, for entries of several lengths: whoever reads them checks that there are n and nothing after them.
+    /// As `parse`, for entries of several lengths: whoever reads them checks that there are n and nothing after them. A leaf doesn't say
+    /// n, so entries must delimit themselves: then one n alone reads them to the end.
     #[inline(always)]
     pub fn parse_uneven(data: &'a [u8]) -> Result<Self, ProgramError> {
         let ([i0, i1, n, depth], rest) = data.split_first_chunk::<4>().ok_or(Error::InvalidData)?;

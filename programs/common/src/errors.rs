@@ -262,6 +262,10 @@ errors! {
     HorizonNotOver = 6550,
     /// The fills of a pay-as-bid entry must ascend by slot.
     FillsNotAscending = 6551,
+    /// The grid operator would pay more than what rounding can take from its link wheeling and rent.
+    RentBelowRounding = 6552,
+    /// An epoch that has ended is not settled yet: what its runs are booked on must not move. Try again when it is.
+    EndedEpochUnsettled = 6553,
 }
 
 impl From<Error> for ProgramError {

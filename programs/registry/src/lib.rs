@@ -13,10 +13,11 @@ pub mod settling;
 common::entrypoint!();
 
 common::instructions! {
-    /// Books an attested batch of an epoch's metering (run 0). Entry: production u32 ‖ consumption u32.
+    /// Books an attested batch of an epoch's metering (run 0), once the epoch before can't be voided any more: it is settled, or metered in part. Entry: production u32 ‖ consumption u32.
     settle_meters(index: "u16", n: "u8", depth: "u8", rest: "tail")
         [governance: "", attestation: "", metered: "w", registry: "w", energy_token_program: "", token_config: "",
-         mint_authority: "", grid_mint: "w", grid_vault: "w", token_program: ""] remaining "n meters, writable";
+         mint_authority: "", grid_mint: "w", grid_vault: "w", token_program: "", market: "", metered_before: ""]
+        remaining "n meters, writable";
     /// Books an attested batch of late entries. Entry: last_epoch u32 ‖ production u32 ‖ consumption u32 ‖ surplus u32.
     settle_late_meters(index: "u16", n: "u8", depth: "u8", rest: "tail")
         [governance: "", attestation: "", metered: "w", registry: "w", energy_token_program: "", token_config: "",

@@ -3,13 +3,13 @@
 //! Not here: what an entry does to its meter (entries).
 
 use common::{
-    accounts::{Accounts, State, StateMut},
+    accounts::{Accounts, External, State, StateMut},
     args::Args,
     batch::{claim, Batch, RunId},
     ids,
     quantities::Wh,
     require,
-    state::{Attestation, Governance, Kind, Meter, Metered, Registry},
+    state::{trading::Market, Attestation, Governance, Kind, Meter, Metered, Registry},
     Error, ProgramError, ProgramResult,
 };
 use pinocchio::{
@@ -25,7 +25,7 @@ const MINT_FROM_PRODUCTION: u64 = common::layout::discriminator("global:", "mint
 
 /// Books a batch of `kind`: data `index u16 ‖ n u8 ‖ depth u8 ‖ proof ‖ entries`.
 /// Accounts: governance, attestation, metered w, registry w, energy_token_program, token_config, mint_authority, grid_mint w,
-/// grid_vault w, token_program, then n meters w.
+/// grid_vault w, token_program, of metering also market, metered_before, then n meters w.
 ///
 /// Meters are not derived again: the leaf binds their addresses, and owner and discriminator say that this program made them.
 #[inline(always)]
@@ -45,6 +45,10 @@ pub fn settle<const ENTRY: usize>(
     let grid_mint = accounts.pinned_mut(&ids::GRID_MINT.address)?;
     let grid_vault = accounts.pinned_mut(&ids::GRID_VAULT.address)?;
     let token_program = accounts.pinned(&ids::TOKEN_2022)?;
+    let before = match kind {
+        Kind::Metering => Some((accounts.singleton::<Market>(&ids::MARKET)?, accounts.external()?)),
+        _ => None,
+    };
     let mut meters = accounts.rest();
     let batch = Batch::parse(args.tail(), ENTRY)?;
 
@@ -53,6 +57,9 @@ pub fn settle<const ENTRY: usize>(
     let run = run_of(&governance, &metered, kind)?;
     let root = attestation.final_root(kind, run.epoch, run.run)?;
     claim(&mut metered.bitmap, batch.index)?;
+    if let Some((market, before)) = &before {
+        require_its_turn(market, before, run.epoch)?;
+    }
     batch.prove(&run, &ids::REGISTRY_ID, &meters, root)?;
 
     let mut sums = Sums::default();
@@ -74,6 +81,25 @@ pub fn settle<const ENTRY: usize>(
         ];
         mint(&views, sums.minted_wh)?;
     }
+    Ok(())
+}
+
+/// Metering can't be taken back, and a meter's epochs follow one another: once the epoch before this one were voided, neither its
+/// meters nor its seq would fit any more, and this epoch could then neither settle nor be voided. So the epoch before must be out of
+/// that danger: settled or voided already, or metered in part. And this one must not be settled. `EpochOutOfOrder` otherwise.
+#[inline(never)]
+fn require_its_turn(market: &Market, before: &External, epoch: u32) -> ProgramResult {
+    // A batch beyond those that the header counts would mint what is in nobody's balance.
+    require!(epoch > market.settled_through, Error::EpochOutOfOrder);
+    if epoch <= market.settled_through.saturating_add(1) {
+        return Ok(());
+    }
+    let before = State::<Metered>::of(before)?;
+    let applied = before.run == 0 && before.kind == Kind::Metering as u8 && before.applied > 0;
+    require!(
+        before.epoch.checked_add(1) == Some(epoch) && applied,
+        Error::EpochOutOfOrder
+    );
     Ok(())
 }
 

@@ -33,8 +33,20 @@ fn law(left: i64, right: i64, error: Error) -> Result<(), Error> {
     }
 }
 
+/// The most that rounding can take from link wheeling and rent: an optimum earns both. Prices are rounded by less than 1 µTHB/kWh a hop
+/// (ten hops), charges by less than 2 µTHB an entry (64 a batch), energy by less than 1 Wh a link, worth less than 2²³ / 1 000 µTHB (two
+/// links a zone). Without this bound oracles could pay a household out of the grid operator's account with prices that no optimum has.
+fn rounding(epoch: &Epoch) -> Result<i64, Error> {
+    let zones = epoch.zones.iter().filter(|zone| zone.price.0 != 0).count() as i64;
+    sum(&[
+        signed(epoch.sums.bought_wh.0)? / 100,
+        epoch.trading_batches as i64 * 128,
+        zones * 2 * 8_389,
+    ])
+}
+
 /// Closes a run and returns the Wh to burn from the vault. Errors: `GridNotConserved` … `MoneyNotConserved` (numbers of domain §6),
-/// `CreditAboveMinted`, `ReversalNotClosed`, `ShiftAboveRating`, `SupplierNotCovered`, `GridOperatorNotCovered`, `SumOverflow`.
+/// `CreditAboveMinted`, `ReversalNotClosed`, `ShiftAboveRating`, `SupplierNotCovered`, `RentBelowRounding`, `GridOperatorNotCovered`, `SumOverflow`.
 pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: bool) -> Result<u64, Error> {
     let sums = &epoch.sums;
     let (residual, refund_wh) = (signed(sums.residual_wh.0)?, signed(sums.refund_wh.0)?);
@@ -125,6 +137,9 @@ pub fn close(market: &mut Market, epoch: &Epoch, metered: &Metered, correction: 
     )?;
     let thbc = sum(&[proceeds, buy_back, refund, -cost, -paid, -repaid])?;
     let supplier = sum(&[paid, repaid, -buy_back, -refund])?;
+    if sum(&[link_wheeling, rent])? < -rounding(epoch)? {
+        return Err(Error::RentBelowRounding);
+    }
     let grid_operator = sum(&[wheeling, link_wheeling, rent])?;
     law(sum(&[thbc, supplier, fee, grid_operator])?, 0, Error::MoneyNotConserved)?;
 
@@ -204,6 +219,7 @@ mod tests {
             lost_wh: Wh(10),
             link_wheeling_uthb: MicroThb(7),
             rent_uthb: -20,
+            trading_batches: 1,
             ..Epoch::default()
         };
         let sums = &mut epoch.sums;
@@ -275,6 +291,11 @@ mod tests {
             market.grid_operator_thbc_uthb = MicroThb(0);
             epoch.rent_uthb = -107;
             epoch.sums.cost_uthb = MicroThb(1_413);
+        });
+        // 4 for prices, 128 for the batch's charges
+        check(Error::RentBelowRounding, |_, epoch, _| {
+            epoch.rent_uthb = -140;
+            epoch.sums.cost_uthb = MicroThb(1_380);
         });
         check(Error::MoneyNotConserved, |market, _, _| {
             market.traders_thbc_uthb = MicroThb(0)

@@ -313,6 +313,16 @@ impl Market {
         Ok(clock_epoch(&Clock::get()?).max(self.last_opened))
     }
 
+    /// `EndedEpochUnsettled` while an epoch that has ended waits to be settled. Its runs, and those after it, are booked on the balances of
+    /// then: GRID or THBC that moved in between would make a run burn, bill or pay otherwise than it was booked, and leave the next
+    /// one uncovered.
+    pub fn require_caught_up(&self) -> Result<(), ProgramError> {
+        if self.settled_through.saturating_add(1) < self.last_begun()? {
+            return Err(Error::EndedEpochUnsettled.into());
+        }
+        Ok(())
+    }
+
     /// Whether 24 h have passed since the epoch's gate, its end; where time is simulated, since the last opened epoch began.
     pub fn is_stuck(&self, epoch: u32) -> Result<bool, ProgramError> {
         let now = if self.time_mode == TIME_SIMULATED {

@@ -30,6 +30,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     accounts.pinned(&ids::TOKEN_2022)?;
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     governance.require_running(ids::PROGRAM_TRADING)?;
+    market.require_caught_up()?;
     wallet.require_is(&trader.owner)?;
     require!(!amount.is_zero(), Error::ZeroAmount);
     // Checked before it is added: balances stay below the limit, so no sum wraps.

@@ -31,6 +31,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     governance.require_running(ids::PROGRAM_TRADING)?;
     let last_begun = market.last_begun()?;
     require!(market.trades_continuously(last_begun), Error::NotContinuous);
+    market.require_caught_up()?;
     require!(market.halted == 0, Error::MarketHalted);
     // Else the market's totals don't have what the balances do.
     buyer.require_settled(&market)?;

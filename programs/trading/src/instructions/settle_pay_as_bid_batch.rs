@@ -19,7 +19,7 @@ use super::Run;
 use crate::settlement::{
     add_to_run,
     initial::Terms,
-    pay_as_bid::{settle, Band, Fill},
+    pay_as_bid::{settle, Fill},
 };
 
 const FILL: usize = 16;
@@ -47,23 +47,12 @@ fn settle_all(mut entries: Args, traders: &mut Rest, epoch: &Epoch) -> Result<Ru
         buy_back: epoch.flags & FLAG_BUY_BACK != 0,
         zones: &epoch.zones,
     };
-    let band = Band {
-        min: epoch.price_min,
-        max: epoch.price_max,
-    };
     let mut sums = RunSums::default();
     for account in traders.each() {
         let (net, n) = (entries.i32()?, entries.u8()?);
         let (fills, _) = entries.bytes(n as usize * FILL)?.as_chunks::<FILL>();
         let mut trader = account.load_mut::<Trader>()?;
-        settle(
-            &mut trader,
-            net as i64,
-            fills.iter().map(decoded),
-            &terms,
-            band,
-            &mut sums,
-        )?;
+        settle(&mut trader, net as i64, fills.iter().map(decoded), &terms, &mut sums)?;
     }
     entries.end()?;
     Ok(sums)

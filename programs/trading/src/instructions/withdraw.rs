@@ -1,7 +1,7 @@
 //! `withdraw`: discriminator. Accounts: wallet s, trader w, market w, thbc_vault w, grid_vault w, thbc_destination w,
 //! grid_destination w, thbc_mint, grid_mint, token_program, governance.
 //!
-//! Pays the requested amounts, as far as they are still there. The wallet signs, so the destinations are its choice; Token-2022
+//! Pays the requested amounts, as far as they are still there, while no epoch that has ended waits to be settled. The wallet signs, so the destinations are its choice; Token-2022
 //! checks that they are of the mint. State is written before the CPIs.
 
 use common::{
@@ -44,6 +44,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
         market.settled_through >= trader.pending_epoch,
         Error::WithdrawalTooEarly
     );
+    market.require_caught_up()?;
     // Only then do the market's totals hold what the balances do, and the vault what the totals do.
     trader.require_settled(&market)?;
     // A transfer from a vault to itself would take the amounts out of the books and leave them in the vault.

@@ -2,7 +2,7 @@
 
 use common::{
     quantities::{MicroThb, PriceUthb, Wh},
-    state::trading::{Mandate, RunSums, Trader, ZonePrice, SIDE_BUY, SIDE_SELL, ZONES},
+    state::trading::{Mandate, RunSums, Trader, ZonePrice, SIDE_BUY, SIDE_SELL, SLOT_RECORDED, ZONES},
     Error,
 };
 
@@ -71,17 +71,41 @@ fn zone_of<'a>(trader: &Trader, terms: &Terms<'a>) -> Result<&'a ZonePrice, Erro
     Ok(zone)
 }
 
-/// Wh of recorded orders of this epoch and side whose limit holds. Few traders have any beside their mandate: kept out of line.
+/// Wh that a trader may trade beyond the quick look at its mandate: by mandate what its signed orders leave of `own`, its deficit or
+/// surplus, and by its orders of this epoch and side whose limit holds. Few traders get here: kept out of line.
 #[cold]
 #[inline(never)]
-fn recorded(trader: &Trader, epoch: u32, side: u8, holds: impl Fn(PriceUthb) -> bool) -> u64 {
-    let mut energy_wh = 0;
+fn allowed_with_orders(
+    trader: &Trader,
+    epoch: u32,
+    side: u8,
+    most: u64,
+    own: u64,
+    holds: impl Fn(PriceUthb) -> bool,
+) -> u64 {
+    let mut energy_wh = most.min(left_to_mandate(trader, epoch, side, own));
     for slot in &trader.slots {
         if slot.epoch == epoch && slot.used != 0 && slot.side == side && holds(slot.limit) {
             energy_wh += slot.energy_wh as u64;
         }
     }
     energy_wh
+}
+
+/// What the household's own signed orders of this epoch leave to its mandate of `own`, its deficit or surplus: nothing where they are
+/// on the other side (domain §4). Orders placed on chain don't count here: the book may have dropped one, and then the mandate acts.
+pub(super) fn left_to_mandate(trader: &Trader, epoch: u32, side: u8, own: u64) -> u64 {
+    let mut left = own;
+    for slot in &trader.slots {
+        if slot.epoch == epoch && slot.used == SLOT_RECORDED {
+            left = if slot.side == side {
+                left.saturating_sub(slot.energy_wh as u64)
+            } else {
+                0
+            };
+        }
+    }
+    left
 }
 
 #[inline(always)]
@@ -98,7 +122,8 @@ fn buy(trader: &mut Trader, net: i64, bought: Wh, terms: &Terms, sums: &mut RunS
     };
     // A mandate is an order for what the wallet's net energy is: it buys no more than the deficit.
     if allowed < bought.0 || bought.0 as i64 > net.wrapping_neg() {
-        let allowed = allowed.min(net.min(0).unsigned_abs()) + recorded(trader, terms.epoch, SIDE_BUY, holds);
+        let own = net.min(0).unsigned_abs();
+        let allowed = allowed_with_orders(trader, terms.epoch, SIDE_BUY, allowed, own, holds);
         if allowed < bought.0 {
             return Err(refused(Error::OutsideLimits));
         }
@@ -131,7 +156,8 @@ fn sell(trader: &mut Trader, net: i64, sold: Wh, terms: &Terms, sums: &mut RunSu
     };
     // By mandate no more than the surplus.
     if allowed < sold.0 || sold.0 as i64 > net {
-        let allowed = allowed.min(net.max(0) as u64) + recorded(trader, terms.epoch, SIDE_SELL, holds);
+        let own = net.max(0) as u64;
+        let allowed = allowed_with_orders(trader, terms.epoch, SIDE_SELL, allowed, own, holds);
         if allowed < sold.0 {
             return Err(refused(Error::OutsideLimits));
         }

@@ -4,15 +4,18 @@
 //! each have their fill, since charges are per order; together they get no more Wh than they signed.
 
 use common::{
-    quantities::{MicroThb, PriceUthb, Wh},
+    quantities::{MicroThb, Wh},
     require,
-    state::trading::{RunSums, Trader, SIDE_BUY, SIDE_SELL, ZONES},
+    state::{
+        governance::PRICE_LIMIT,
+        trading::{RunSums, Trader, SIDE_BUY, SIDE_SELL, ZONES},
+    },
     Error,
 };
 
 use super::{
     add_grid, burn_or_bill, credit, enter,
-    initial::{buy_back, mandate_of, Terms},
+    initial::{buy_back, left_to_mandate, mandate_of, Terms},
     sum_uthb, sum_wh, take_grid, value_ceil, value_floor,
 };
 
@@ -29,13 +32,6 @@ pub struct Fill {
     pub value: MicroThb,
 }
 
-/// The band that every match's price lies in.
-#[derive(Clone, Copy)]
-pub struct Band {
-    pub min: PriceUthb,
-    pub max: PriceUthb,
-}
-
 /// Settles one entry. Errors: `DuplicateEntry`, `FillsNotAscending`, `SelfTrade` (fills on both sides), `ZeroAmount`, `PriceOutOfBand`,
 /// `OutsideLimits` (no such slot, more Wh than it has, or its limit would not hold with charges), `InsufficientThbc`,
 /// `InsufficientGrid`, `BalanceOverflow`.
@@ -44,7 +40,6 @@ pub fn settle(
     net: i64,
     fills: impl Iterator<Item = Fill>,
     terms: &Terms,
-    band: Band,
     sums: &mut RunSums,
 ) -> Result<(), Error> {
     enter(trader, terms.seq)?;
@@ -64,12 +59,12 @@ pub fn settle(
             last = Some(fill.slot);
         }
         require!(!fill.energy.is_zero(), Error::ZeroAmount);
-        // Wh are below 2³² and the band below 2²³, so a value within it is below 2⁴⁶, and nothing below can wrap.
-        let (least, most) = (
-            value_floor(fill.energy, band.min.0 as u64),
-            value_floor(fill.energy, band.max.0 as u64),
+        // No price reaches 2²³ and Wh are below 2³², so a value is below 2⁴⁶ and nothing below can wrap. The epoch's band is the book's to
+        // look at: orders signed under an older one must still settle, and each is held to its own limit.
+        require!(
+            fill.value <= value_floor(fill.energy, PRICE_LIMIT as u64),
+            Error::PriceOutOfBand
         );
-        require!(least <= fill.value && fill.value <= most, Error::PriceOutOfBand);
         left = left.checked_sub(fill.energy).ok_or(Error::OutsideLimits)?;
         let limit = limit_of(trader, fill.slot, terms.epoch)?;
         if fill.slot & SELLS == 0 {
@@ -91,11 +86,14 @@ pub fn settle(
     Ok(())
 }
 
-/// Wh that a slot's orders may trade in this epoch: what they say, and by mandate no more than the surplus or deficit.
+/// Wh that a slot's orders may trade in this epoch: what they say, and by mandate what signed orders leave of the
+/// surplus or deficit.
 fn allowance(trader: &Trader, net: i64, slot: u32, epoch: u32) -> Wh {
     let sells = slot & SELLS != 0;
     if slot & BY_MANDATE != 0 {
         let own = if sells { net.max(0) } else { net.min(0) }.unsigned_abs();
+        let side = if sells { SIDE_SELL } else { SIDE_BUY };
+        let own = left_to_mandate(trader, epoch, side, own);
         return match mandate_of(trader, epoch) {
             // Other bits would be a second name of it, and so a second allowance.
             Some(mandate) if slot & !(SELLS | BY_MANDATE) == 0 => Wh(own.min(mandate.max_wh as u64)),

@@ -2,7 +2,7 @@
 
 use common::{
     quantities::{MicroThb, PriceUthb, Wh},
-    state::trading::{RunSums, Slot, Trader, BALANCE_LIMIT, SIDE_BUY, SIDE_SELL},
+    state::trading::{RunSums, Slot, Trader, BALANCE_LIMIT, SIDE_BUY, SIDE_SELL, SLOT_PLACED},
     Error,
 };
 
@@ -148,8 +148,13 @@ fn mandate_and_recorded_orders_add_up_and_slots_of_another_epoch_or_side_do_not_
     };
     t.slots[0] = slot(SIDE_BUY, 3_000_000, 20);
     t.slots[7] = slot(SIDE_BUY, 8_000_000, 30);
-    t.slots[1] = slot(SIDE_BUY, 2_990_000, 1_000);
-    t.slots[2] = slot(SIDE_SELL, 8_000_000, 1_000);
+    // placed on chain: the book may have dropped it, so it takes nothing from the mandate
+    let placed = |side, limit| Slot {
+        used: SLOT_PLACED,
+        ..slot(side, limit, 1_000)
+    };
+    t.slots[1] = placed(SIDE_BUY, 2_990_000);
+    t.slots[2] = placed(SIDE_SELL, 8_000_000);
     t.slots[3] = Slot {
         epoch: EPOCH + 1,
         ..slot(SIDE_BUY, 8_000_000, 1_000)
@@ -159,14 +164,17 @@ fn mandate_and_recorded_orders_add_up_and_slots_of_another_epoch_or_side_do_not_
         ..slot(SIDE_BUY, 8_000_000, 1_000)
     };
     let run = |mut t: Trader, net: i64, b: i32| settle(&mut t, net, b as i64, &terms(&table), &mut RunSums::default());
-    assert_eq!(run(t, -10, 60), Ok(()));
+    // the mandate is an order for what signed orders leave of the net energy: 10 of 60, 9 of 59, none of 50
+    assert_eq!(run(t, -60, 60), Ok(()));
     assert_eq!(run(t, -99, 60), Ok(()));
     assert_eq!(run(t, -99, 61), Err(Error::OutsideLimits));
-    // the mandate is an order for the net energy: it buys no more than the deficit, and nothing for a surplus
-    assert_eq!(run(t, -9, 59), Ok(()));
-    assert_eq!(run(t, -9, 60), Err(Error::OutsideLimits));
+    assert_eq!(run(t, -59, 59), Ok(()));
+    assert_eq!(run(t, -59, 60), Err(Error::OutsideLimits));
+    assert_eq!(run(t, -50, 51), Err(Error::OutsideLimits));
     assert_eq!(run(t, 5, 50), Ok(()));
     assert_eq!(run(t, 5, 51), Err(Error::OutsideLimits));
+    t.slots[6] = slot(SIDE_SELL, 8_000_000, 1);
+    assert_eq!(run(t, -99, 51), Err(Error::OutsideLimits));
 }
 
 #[test]
@@ -311,8 +319,8 @@ fn a_resettlement_entry_that_does_not_close_is_refused_and_what_cannot_be_taken_
     };
     let mut sums = RunSums::default();
     assert_eq!(resettle(&mut moved, &entry, &x, &mut sums), Ok(()));
-    // 10 refunded at 4.00, 4 taken, 3 returned at 2.00, 2 + 1 billed at 4.00
-    assert_eq!(balances(&moved), (0, 1_000_000 + 40_000 - 6_000 - 12_000, 0));
+    // 10 refunded at 4.00, 4 taken, 3 returned at 2.00, 2 billed at 4.00 and the 1 that left owed at it
+    assert_eq!(balances(&moved), (0, 1_000_000 + 40_000 - 6_000 - 8_000, 4_000));
     assert_eq!(
         (sums.refund_wh, sums.taken_back_wh, sums.residual_wh),
         (Wh(10), Wh(4), Wh(3))

@@ -1,7 +1,7 @@
 //! Orders with values of their own: worked examples, every way to reach beyond a limit, and random entries against a reference.
 
 use common::{
-    quantities::{MicroThb, PriceUthb, Wh},
+    quantities::{MicroThb, Wh},
     state::trading::{RunSums, Trader, ZonePrice, SIDE_BUY, SIDE_SELL},
     Error,
 };
@@ -9,14 +9,9 @@ use common::{
 use super::{
     super::{
         initial::Terms,
-        pay_as_bid::{settle, Band, Fill, BY_MANDATE, SELLS},
+        pay_as_bid::{settle, Fill, BY_MANDATE, SELLS},
     },
     balances, mandate, slot, terms, trader, zones, Generator, EPOCH,
-};
-
-const BAND: Band = Band {
-    min: PriceUthb(2_000_000),
-    max: PriceUthb(8_000_000),
 };
 
 fn fill(slot: u32, energy_wh: u64, value: u64) -> Fill {
@@ -31,7 +26,7 @@ fn fill(slot: u32, energy_wh: u64, value: u64) -> Fill {
 fn run(mut t: Trader, net: i64, fills: &[Fill]) -> Result<(Trader, RunSums), Error> {
     let table = zones(0, 500_000);
     let mut sums = RunSums::default();
-    settle(&mut t, net, fills.iter().copied(), &terms(&table), BAND, &mut sums)?;
+    settle(&mut t, net, fills.iter().copied(), &terms(&table), &mut sums)?;
     Ok((t, sums))
 }
 
@@ -43,6 +38,12 @@ fn buyer() -> Trader {
     };
     t.slots[0] = slot(SIDE_BUY, 4_000_000, 300);
     t.slots[1] = slot(SIDE_BUY, 5_000_000, 200);
+    t
+}
+
+/// Without its orders, which come before the mandate.
+fn by_mandate(mut t: Trader) -> Trader {
+    t.slots = Default::default();
     t
 }
 
@@ -58,21 +59,24 @@ fn seller() -> Trader {
 
 #[test]
 fn a_buyer_pays_each_order_its_own_value_and_wheeling_rounded_up() {
-    // 4.00: two orders of one limit, 100 Wh at 3.40 and 101 Wh at 3.50; 5.00: 200 Wh at 4.50; mandate: 99 Wh of a deficit of 500 at 3.30
+    // 4.00: two orders of one limit, 100 Wh at 3.40 and 101 Wh at 3.50; 5.00: 200 Wh at 4.50; mandate: 99 Wh of what the orders leave of 600 at 3.30
     let fills = [
         fill(4_000_000, 100, 340_000),
         fill(4_000_000, 101, 353_500),
         fill(5_000_000, 200, 900_000),
         fill(BY_MANDATE, 99, 326_700),
     ];
-    let (t, sums) = run(buyer(), -500, &fills).unwrap();
+    let (t, sums) = run(buyer(), -600, &fills).unwrap();
     let (energy, wheeling) = (
         340_000 + 353_500 + 900_000 + 326_700,
         50_000 + 50_500 + 100_000 + 49_500,
     );
-    assert_eq!(balances(&t), (0, 10_000_000 - energy - wheeling, 0));
+    assert_eq!(balances(&t), (0, 10_000_000 - energy - wheeling - 410_000, 0));
     let expected = RunSums {
-        drawn_wh: Wh(500),
+        drawn_wh: Wh(600),
+        residual_wh: Wh(100),
+        billed_uthb: MicroThb(410_000),
+        paid_uthb: MicroThb(410_000),
         bought_wh: Wh(500),
         cost_uthb: MicroThb(energy + wheeling),
         zone_wheeling_uthb: MicroThb(wheeling),
@@ -125,7 +129,7 @@ fn a_value_outside_an_orders_limit_by_one_is_refused() {
         Some(Error::OutsideLimits)
     );
     assert_eq!(
-        refused(buyer(), -100, fill(BY_MANDATE, 100, 340_001)),
+        refused(by_mandate(buyer()), -100, fill(BY_MANDATE, 100, 340_001)),
         Some(Error::OutsideLimits)
     );
     // 300 000 must be left of 100 Wh at 3.00 after 1 %: ⌊303 030 × 1 %⌋ = 3 030
@@ -135,20 +139,17 @@ fn a_value_outside_an_orders_limit_by_one_is_refused() {
         Some(Error::OutsideLimits)
     );
     assert_eq!(
-        refused(seller(), 100, fill(BY_MANDATE | SELLS, 100, 252_524)),
+        refused(by_mandate(seller()), 100, fill(BY_MANDATE | SELLS, 100, 252_524)),
         Some(Error::OutsideLimits)
     );
-    // nor beyond the band, whatever the limit
+    // nor at more than any price, whatever the limit
+    assert!(run(seller(), 100, &[fill(SELLS | 3_000_000, 100, 838_860)]).is_ok());
     assert_eq!(
-        refused(buyer(), 0, fill(4_000_000, 100, 199_999)),
+        refused(seller(), 100, fill(SELLS | 3_000_000, 100, 838_861)),
         Some(Error::PriceOutOfBand)
     );
     assert_eq!(
-        refused(seller(), 100, fill(SELLS | 3_000_000, 100, 800_001)),
-        Some(Error::PriceOutOfBand)
-    );
-    assert_eq!(
-        refused(seller(), 100, fill(SELLS | 3_000_000, 100, u64::MAX)),
+        refused(buyer(), 0, fill(4_000_000, 100, u64::MAX)),
         Some(Error::PriceOutOfBand)
     );
 }
@@ -171,18 +172,18 @@ fn an_order_of_another_epoch_side_or_limit_and_no_order_at_all_are_refused() {
     free.slots[0].used = 0;
     assert_eq!(refused(free, fill(4_000_000, 1, 2_000)), Some(Error::OutsideLimits));
     // an epoch before the mandate, its other side, and names of it with other bits
-    let mut young = seller();
+    let mut young = by_mandate(seller());
     young.current.end_epoch = EPOCH;
     assert_eq!(
         refused(young, fill(BY_MANDATE | SELLS, 1, 8_000)),
         Some(Error::OutsideLimits)
     );
     assert_eq!(
-        run(seller(), -10, &[fill(BY_MANDATE, 1, 2_000)]).err(),
+        run(by_mandate(seller()), -10, &[fill(BY_MANDATE, 1, 2_000)]).err(),
         Some(Error::OutsideLimits)
     );
     assert_eq!(
-        refused(seller(), fill(BY_MANDATE | SELLS | 1, 1, 8_000)),
+        refused(by_mandate(seller()), fill(BY_MANDATE | SELLS | 1, 1, 8_000)),
         Some(Error::OutsideLimits)
     );
 }
@@ -207,7 +208,7 @@ fn a_slot_named_twice_gives_no_more_than_its_energy_and_a_mandate_no_more_than_t
         fill(4_000_000, 300, 900_000),
     ];
     assert_eq!(run(buyer(), 0, &again).err(), Some(Error::FillsNotAscending));
-    let sold = |net, wh| run(seller(), net, &[fill(BY_MANDATE | SELLS, wh, wh * 3_000)]).err();
+    let sold = |net, wh| run(by_mandate(seller()), net, &[fill(BY_MANDATE | SELLS, wh, wh * 3_000)]).err();
     assert_eq!(
         (sold(400, 400), sold(399, 400), sold(500, 401)),
         (None, Some(Error::OutsideLimits), Some(Error::OutsideLimits))
@@ -260,7 +261,15 @@ fn reference(t: &Trader, net: i128, fills: &[Fill], x: &Terms) -> Option<(i128, 
                 (t.current.buy_max, (-net).max(0))
             };
             let limit = if acts { limit.0 as i128 } else { 0 };
-            (limit, own.min(t.current.max_wh as i128))
+            let side = if sells { SIDE_SELL } else { SIDE_BUY };
+            let signed = || t.slots.iter().filter(|s| s.used == 1 && s.epoch == x.epoch);
+            let same: i128 = signed().filter(|s| s.side == side).map(|s| s.energy_wh as i128).sum();
+            let left = if signed().any(|s| s.side != side) {
+                0
+            } else {
+                (own - same).max(0)
+            };
+            (limit, left.min(t.current.max_wh as i128))
         } else {
             let side = if sells { SIDE_SELL } else { SIDE_BUY };
             let held = t
@@ -270,7 +279,7 @@ fn reference(t: &Trader, net: i128, fills: &[Fill], x: &Terms) -> Option<(i128, 
             let named = held.filter(|s| s.limit.0 == f.slot & !SELLS);
             ((f.slot & !SELLS) as i128, named.map(|s| s.energy_wh as i128).sum())
         };
-        let in_band = wh * 2_000_000 / 1_000 <= value && value <= wh * 8_000_000 / 1_000;
+        let in_band = value <= (wh << 23) / 1_000;
         if !ordered || wh == 0 || !in_band || same > allowed || limit == 0 {
             return None;
         }
@@ -342,7 +351,7 @@ fn a_hundred_thousand_entries_agree_with_the_reference() {
         }
         let expected = reference(&t, net as i128, &fills, &x);
         let mut sums = RunSums::default();
-        let outcome = settle(&mut t, net, fills.iter().copied(), &x, BAND, &mut sums);
+        let outcome = settle(&mut t, net, fills.iter().copied(), &x, &mut sums);
         let Some((grid, thbc, debt)) = expected else {
             assert!(outcome.is_err(), "must be refused: net {net}");
             refused += 1;

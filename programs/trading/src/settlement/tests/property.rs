@@ -41,6 +41,10 @@ fn reference(t: &Trader, net: i128, traded: i128, x: &Terms) -> Option<(i128, i1
             .iter()
             .filter(move |s| s.used == 1 && s.epoch == x.epoch && s.side == side)
     };
+    let other = |side: u8| slots(1 - side).next().is_some();
+    let own = |side: u8| slots(side).map(|s| s.energy_wh as i128).sum::<i128>();
+    // What a household's own orders leave of its net energy.
+    let left = |net: i128, side: u8| if other(side) { 0 } else { (net - own(side)).max(0) };
     let mut credit = |thbc: &mut i128, amount: i128| {
         let repaid = debt.min(amount);
         debt -= repaid;
@@ -57,7 +61,9 @@ fn reference(t: &Trader, net: i128, traded: i128, x: &Terms) -> Option<(i128, i1
             .map(|s| s.energy_wh as i128)
             .sum();
         if acts && acting.buy_max.0 as i128 >= all_in {
-            allowed += (acting.max_wh as i128).min((-net).max(0));
+            // Up to the whole deficit by mandate alone, or what orders leave of it beside them.
+            let beside = allowed + (acting.max_wh as i128).min(left((-net).max(0), SIDE_BUY));
+            allowed = beside.max((acting.max_wh as i128).min((-net).max(0)));
         }
         let cost = ceil(traded * all_in, 1_000);
         if traded > allowed || cost > thbc {
@@ -75,7 +81,8 @@ fn reference(t: &Trader, net: i128, traded: i128, x: &Terms) -> Option<(i128, i1
             .map(|s| s.energy_wh as i128)
             .sum();
         if acts && acting.sell_min.0 > 0 && holds(acting.sell_min) {
-            allowed += (acting.max_wh as i128).min(net.max(0));
+            let beside = allowed + (acting.max_wh as i128).min(left(net.max(0), SIDE_SELL));
+            allowed = beside.max((acting.max_wh as i128).min(net.max(0)));
         }
         if sold > allowed || sold > grid {
             return None;
