@@ -338,3 +338,47 @@ def test_a_deposit_that_would_wrap_a_balance(world: World):
     home = world.household("home")
     world.change("trading", "Trader", home.trader, thbc_uthb=LIMIT - 1)
     refused("BalanceOverflow", world.deposit, home, 1)
+
+
+# ---- limits and units
+
+
+def test_attack_many_accounts_of_one_household_to_get_round_limits(world: World):
+    """A wallet has one account, a meter one wallet; a second wallet has no energy, and no share in what the first may trade."""
+    home, second = world.household("home", 1, THB, EPOCH, sell_min=2_000_000), world.register("second", 1, EPOCH)
+    refused("AlreadyExists", world.open_trader, home)
+    world.open_trader(second)
+    world.mandate(second, sell_min=2_000_000)
+    buyer = world.household("buyer", 1, 40 * THB, EPOCH, buy_max=8_000_000)
+    world.open(EPOCH)
+    meters = [(home, metered(1_000, 0)), (second, metered(0, 0)), (buyer, metered(0, 2_000))]
+    shared = [(home, entry(500, -500)), (second, entry(500, -500)), (buyer, entry(-2_000, 1_000))]
+    run = Run(CLEARING, EPOCH, 0, 1, meters, shared, zones=[Zone(1, 3_000_000)])
+    world.prepare(run)
+    # oracles alone could split a surplus over two wallets, and it gives no Wh more; the second one alone sells nothing
+    world.settle(run)
+    world.finalize(run)
+    assert [world.balances(each)[0] for each in (home, second, buyer)] == [0, 0, 0]
+    world.open(EPOCH + 1)
+    both = [(home, entry(1_000, -1_000)), (second, entry(1_000, -1_000)), (buyer, entry(-2_000, 2_000))]
+    twice = Run(CLEARING, EPOCH + 1, 0, 2, meters, both, zones=[Zone(1, 3_000_000)])
+    world.prepare(twice)
+    world.settle(twice)
+    refused("NetNotClosed", world.finalize, twice)
+
+
+def test_attack_wh_read_as_kwh(world: World):
+    """1 kWh is 1 000 units of GRID, a price is for a kWh, and a thousand times the energy is above any rating."""
+    home = world.household("home", 1, 0, EPOCH, sell_min=2_000_000)
+    buyer = world.household("buyer", 1, 10 * THB, EPOCH, buy_max=8_000_000)
+    world.open(EPOCH)
+    meters = [(home, metered(1_000, 0)), (buyer, metered(0, 1_000))]
+    traders = [(home, entry(1_000, -1_000)), (buyer, entry(-1_000, 1_000))]
+    world.play(Run(CLEARING, EPOCH, 0, 1, meters, traders, zones=[Zone(1, 3_000_000)]))
+    assert world.balances(home)[1] == 3 * THB - 30_000
+    assert world.balances(buyer)[1] == 7 * THB
+    world.open(EPOCH + 1)
+    # 60 kW × 15 min × 1.1 are 16 500 Wh: what is meant as 17 Wh and written as kWh is refused
+    thousandfold = Run(CLEARING, EPOCH + 1, 0, 2, [(home, metered(17_000 * 1_000, 0))], [(home, entry(17_000_000))])
+    world.attest_run(thousandfold)
+    refused("AboveRating", world.meter, thousandfold)
