@@ -110,7 +110,7 @@ def _may_go(runs: Sequence[_Progress], index: int) -> bool:
     if run.stage <= METER:
         # epochs' numbers and meters' entries must arrive in order; a later run of an epoch waits for the former
         former_open = any(r.stage != DONE and r.plan.epoch == run.plan.epoch for r in runs[:index])
-        # an epoch is metered once the one before can't be voided any more: metered in part, or settled if it has no meters
+        # an epoch is metered once the one before can't be voided any more: metered in part, or settled without meters
         bare = [r for r in runs[:index] if r.plan.epoch == run.plan.epoch - 1 and not r.plan.registry]
         waits = run.stage == METER and any(r.stage != DONE for r in bare)
         return before.stage > run.stage and not former_open and not waits

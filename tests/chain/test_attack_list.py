@@ -1,4 +1,4 @@
-"""The tests that docs/security names exist, so that a renamed test can't leave an attack or a clause without its proof."""
+"""The tests that docs/security names exist: a renamed test can't leave an attack or a clause without its proof.
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGES = ("attacks.md", "clauses.md", "programs.md")
 
 
 @cache
-def tests_there() -> frozenset[str]:
+def names_there() -> frozenset[str]:
     """Names of all tests of the programs."""
     found: set[str] = set()
     for path in (ROOT / "tests" / "chain").glob("test_*.py"):
@@ -34,7 +34,7 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
     assert names
     for name in names:
         whole = name.removesuffix("…")
-        there = any(each.startswith(whole) for each in tests_there()) if name != whole else whole in tests_there()
+        there = any(each.startswith(whole) for each in names_there()) if name != whole else whole in names_there()
         assert there, f"docs/security/{page} names {name}, which no test of the programs is called"
 
 

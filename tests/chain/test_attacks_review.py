@@ -1,6 +1,6 @@
 """Attacks that a reviewer with fresh eyes found to work, each mended and failing now (docs/security/programs.md).
 
-Belongs here: one test a finding. Does not belong here: attacks known before (test_attacks.py, test_attacks_strangers.py).
+Belongs here: one test a finding. Does not belong here: attacks known before (test_attacks.py and beside it).
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ class Neighbours:
 
 @pytest.mark.parametrize("side", [BUY, SELL])
 def test_attack_oracles_trade_by_mandate_what_a_signed_order_already_traded(side: int):
-    """By domain §4 the mandate is for what the household's own orders leave: of 500 Wh, with an order for all, nothing."""
+    """By domain §4 the mandate is for what own orders leave: of 500 Wh, with an order for all of them, nothing."""
     street = Neighbours(side)
-    run = street.run(500, 501 if side == BUY else 500 + 1)
+    run = street.run(500, 501)
     street.world.prepare(run)
     refused("OutsideLimits", street.world.settle, run)
 

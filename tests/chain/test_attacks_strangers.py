@@ -344,7 +344,7 @@ def test_a_deposit_that_would_wrap_a_balance(world: World):
 
 
 def test_attack_many_accounts_of_one_household_to_get_round_limits(world: World):
-    """A wallet has one account, a meter one wallet; a second wallet has no energy, and no share in what the first may trade."""
+    """A wallet has one account, a meter one wallet; a second wallet makes no Wh more of one meter's."""
     home, second = world.household("home", 1, THB, EPOCH, sell_min=2_000_000), world.register("second", 1, EPOCH)
     refused("AlreadyExists", world.open_trader, home)
     world.open_trader(second)
