@@ -1,4 +1,4 @@
-"""The tests that docs/security names exist: a renamed test can't leave an attack or a clause without its proof.
+"""The tests that docs/security names exist: a renamed test can't leave an attack or a clause without its proof."""
 
 from __future__ import annotations
 
