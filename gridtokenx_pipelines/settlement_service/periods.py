@@ -24,6 +24,7 @@ from gridtokenx_pipelines.settlement.frames import WALLET_ENTRIES
 from gridtokenx_pipelines.settlement_service.audits import rules_then
 from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import audited, certificates, participants
+from gridtokenx_pipelines.store import voids as void_store
 from gridtokenx_pipelines.store.postgres import read_frame
 
 TRADE = {
@@ -74,6 +75,7 @@ def of_wallet(services: Services, wallet: str, first: int, last: int) -> dict[st
             .to_dicts(),
         }
         statement["proof"] = _proof(connection, services, wallet, balance)
+        statement["voided"] = void_store.of_wallet(connection, wallet, first, last)
         passed = certificates.passed_between(connection, wallet, first, last)
         statement["certificates_passed"] = [
             row | {name: row[name].hex() for name in ("certificate_id", "sell_order_id", "buy_order_id")}

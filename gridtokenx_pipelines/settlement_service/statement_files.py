@@ -147,6 +147,8 @@ def _participant(statement: Mapping[str, Any], rpc_url: str) -> list[str]:
         _rows(statement["certificates"]),
         "<h2>Certified energy bought and sold</h2>",
         _rows(statement["certificates_passed"]),
+        "<h2>Void runs: promised, taken back, settled late</h2>",
+        _rows(statement["voided"]),
         "<h2>Running balance</h2>",
         _table(("what", "of", "GRID kWh", "THB"), balances),
     ]

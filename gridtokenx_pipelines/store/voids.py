@@ -242,6 +242,22 @@ def voids(connection: Connection) -> pl.DataFrame:
     )
 
 
+def of_wallet(connection: Connection, wallet: str, first: int, last: int) -> list[dict[str, Any]]:
+    """What void runs of these epochs had booked for a wallet, and why they are void; nothing of it counts."""
+    rows = connection.execute(
+        text(
+            "SELECT r.epoch, (r.content->>'run')::bigint AS run, (r.content->>'traded_wh')::bigint AS traded_wh, "
+            "(r.content->>'cost_uthb')::bigint AS cost_uthb, (r.content->>'proceeds_uthb')::bigint AS proceeds_uthb, "
+            "(r.content->>'refund_uthb')::bigint AS refund_uthb, v.reason, "
+            "to_char(v.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS voided_at "
+            "FROM voided_rows r JOIN voids v USING (void_id) WHERE r.of_table = 'settlements' AND r.wallet = :wallet "
+            "AND r.epoch BETWEEN :first AND :last ORDER BY r.epoch, run, v.void_id"
+        ),
+        {"wallet": wallet, "first": first, "last": last},
+    )
+    return [dict(row._mapping) for row in rows]
+
+
 def _keep(
     connection: Connection, void_id: int, table: str, where: str, values: dict[str, object], *, remove: bool = True
 ) -> None:

@@ -30,6 +30,7 @@ from gridtokenx_pipelines.settlement_service import (
     energy,
     instructions,
     movements,
+    periods,
     receipts,
     resettlement,
     statements,
@@ -44,7 +45,7 @@ from gridtokenx_pipelines.store import ledger
 from gridtokenx_pipelines.store.proof import ledger_laws
 from tests.assets.audited_market import EPOCHS, FIRST, settled_market
 from tests.assets.market_chain import bring_up, settings
-from tests.assets.market_day import meter_id, seed, wallet
+from tests.assets.market_day import HOUSEHOLDS, meter_id, seed, wallet
 from tests.assets.test_movements_on_chain import bring_funds
 
 STUCK_AFTER = 97
@@ -161,6 +162,13 @@ def test_epochs_stuck_for_a_day_are_void_their_energy_is_settled_late_and_later_
     outcome = audit_range(market, FIRST, after)
     assert [each.detail for each in outcome.verdicts if each.verdict != OK] == []
     assert outcome.verdicts[EPOCHS].detail.startswith("void: no trades")
+    promised = [
+        row
+        for index in range(len(HOUSEHOLDS))
+        for row in periods.of_wallet(market, wallet(index), stuck[0], after)["voided"]
+    ]
+    assert (sum(row["traded_wh"] for row in promised if row["traded_wh"] > 0),) == trades[0]
+    assert {row["reason"] for row in promised} == {"oracles were down"}
     alone = audit_range(market, stuck[-1], stuck[-1])
     assert [each.detail for each in alone.verdicts if each.verdict != OK] == []
 
