@@ -2,7 +2,7 @@
 
 Belongs here: routes and their documents. Does not belong here: the run (runner.py). It has no users and no passwords:
 it is bound to this machine unless told otherwise, and belongs behind a gateway elsewhere. Errors are
-`{"error": name, "detail": text}`: 409 for an action that the state forbids, 422 for values out of bounds.
+`{"error": name, "detail": text}`: 409 for an action that the state forbids, 422 for values out of bounds, 404.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from gridtokenx_pipelines.grid.errors import NetworkError
 from gridtokenx_pipelines.simulation.fleet.errors import SimulationError
@@ -68,6 +70,18 @@ def build_api(runner: Runner, base: Scenario) -> FastAPI:
     @api.exception_handler(msgspec.ValidationError)
     def _refused(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": type(error).__name__, "detail": str(error)}, 422)
+
+    @api.exception_handler(RequestValidationError)
+    def _misshapen(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[0]
+        where = ".".join(map(str, found["loc"][1:])) or "the body"
+        detail = f"{where} was {found.get('input')!r}: {found['msg']}; correct it (/docs)"
+        return JSONResponse({"error": "RequestError", "detail": detail}, 422)
+
+    @api.exception_handler(HTTPException)
+    def _unknown(request: Request, error: HTTPException) -> JSONResponse:
+        detail = f"{request.method} {request.url.path}: {error.detail}; the routes are at /docs"
+        return JSONResponse({"error": "RouteError", "detail": detail}, error.status_code)
 
     @api.get("/health")
     def health() -> JSONResponse:

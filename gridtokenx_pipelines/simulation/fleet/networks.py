@@ -43,21 +43,30 @@ def load_network(source: str, zones: int = 1) -> ConnectedNetwork:
 
     Raises UnknownGridError, NetworkFileError, FleetError for a number of zones that the feeders can't give.
     """
+    require_known(source)
     if source == STREET:
         net = _street()
     elif source in LV_CODES:
         net = _simbench(source)
-    elif source.endswith(".json"):
-        net = _from_file(Path(source))
     else:
-        raise UnknownGridError(
-            f"network was {source!r}, must be {STREET!r}, a pandapower .json file, or a SimBench low-voltage grid: "
-            f"one of {', '.join(LV_CODES)}"
-        )
+        net = _from_file(Path(source))
     points = _points(net)
     if not points:
         raise NetworkFileError(f"{source}: no bus to connect a meter to, must have at least one; add low-voltage buses")
     return ConnectedNetwork(name=source, net=net, points=points, zone_of_bus=_zones(net, points, zones))
+
+
+def require_known(source: str) -> None:
+    """Raises UnknownGridError for what is no network's name, NetworkFileError for a file that is not there."""
+    if source == STREET or source in LV_CODES:
+        return
+    if not source.endswith(".json"):
+        raise UnknownGridError(
+            f"network was {source!r}, must be {STREET!r}, a pandapower .json file, or a SimBench low-voltage grid: "
+            f"one of {', '.join(LV_CODES)}"
+        )
+    if not Path(source).is_file():
+        raise NetworkFileError(f"network file {source} is not there; give the path of a pandapower JSON file")
 
 
 @cache
@@ -73,8 +82,6 @@ def _from_file(path: Path) -> pandapowerNet:
     import pandapower  # noqa: PLC0415 - seconds of import
     from pandapower.auxiliary import pandapowerNet as Net  # noqa: PLC0415
 
-    if not path.is_file():
-        raise NetworkFileError(f"network file {path} is not there; give the path of a pandapower JSON file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

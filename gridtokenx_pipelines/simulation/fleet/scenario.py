@@ -18,7 +18,7 @@ from gridtokenx_pipelines.simulation.fleet.errors import FleetError, SimulationE
 from gridtokenx_pipelines.simulation.fleet.fleet import Fleet, fleet_from_file, fleet_of_templates
 from gridtokenx_pipelines.simulation.fleet.inverters import CURVES, Curve
 from gridtokenx_pipelines.simulation.fleet.meter_faults import FaultShares
-from gridtokenx_pipelines.simulation.fleet.networks import ConnectedNetwork, load_network
+from gridtokenx_pipelines.simulation.fleet.networks import ConnectedNetwork, load_network, require_known
 from gridtokenx_pipelines.simulation.fleet.profiles import file_profiles, simbench_fleet
 from gridtokenx_pipelines.simulation.fleet.templates import DEFAULT_MIX
 from gridtokenx_pipelines.simulation.fleet.weather import Site, Weather, weather_table
@@ -81,6 +81,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise SimulationError(f"start was {self.start} s, must be a quarter hour (UTC); choose one")
         if self.curve not in CURVES:
             raise SimulationError(f"curve was {self.curve!r}, must be one of {', '.join(CURVES)}; correct it")
+        require_known(self.network)
         if self.fleet == SIMBENCH and self.network not in LV_CODES:
             raise FleetError(
                 f"network was {self.network!r}: only SimBench grids have published profiles; choose one of them, "

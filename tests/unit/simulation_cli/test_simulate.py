@@ -130,7 +130,7 @@ def test_the_api_starts_stops_goes_on_speeds_up_and_tells_its_state(api):
     assert meters[0]["consumption_wh"] > 0
 
 
-def test_the_api_injects_faults_and_a_new_scenario_and_refuses_nonsense_by_name(api):
+def test_the_api_injects_faults_and_a_new_scenario_and_refuses_nonsense_by_name(api, tmp_path):
     api.post("/start", json={"scenario": {"seed": 5, "zones": 2}, "steps": 30, "speed": 0})
     until(lambda: api.get("/state").json()["state"] == "finished")
     assert api.get("/state").json()["scenario"]["seed"] == 5
@@ -145,13 +145,29 @@ def test_the_api_injects_faults_and_a_new_scenario_and_refuses_nonsense_by_name(
         ({"kind": "silent", "zone_id": 1, "seconds": 0}, 422),
         ({"kind": "silent", "zone_id": 1, "seconds": 60, "extra": 1}, 422),
     ):
-        assert api.post("/faults", json=body).status_code == status, body
-    assert api.post("/speed", json={"speed": -1}).status_code == 422
+        refused = api.post("/faults", json=body)
+        assert refused.status_code == status, body
+        assert set(refused.json()) == {"error", "detail"}
+    assert api.post("/speed", json={"speed": -1}).json() == {
+        "error": "RequestError",
+        "detail": "speed was -1: Input should be greater than or equal to 0; correct it (/docs)",
+    }
+    assert api.post("/speed", content=b"{not json").json()["error"] == "RequestError"
+    assert api.get("/nowhere").json() == {
+        "error": "RouteError",
+        "detail": "GET /nowhere: Not Found; the routes are at /docs",
+    }
     assert api.post("/start", json={"scenario": {"bogus": 1}}).json()["error"] == "ValidationError"
     assert api.post("/start", json={"scenario": {"step_seconds": 7}}).json()["error"] == "SimulationError"
-    api.post("/start", json={"scenario": {"network": "nowhere"}})
+    # what can be seen at once is refused at once, what only building shows fails the run
+    unknown = api.post("/start", json={"scenario": {"network": "nowhere"}})
+    assert (unknown.status_code, unknown.json()["error"]) == (422, "UnknownGridError")
+    missing = api.post("/start", json={"scenario": {"network": "missing.json"}})
+    assert (missing.status_code, missing.json()["error"]) == (422, "NetworkFileError")
+    (tmp_path / "bad.json").write_text("{}")
+    api.post("/start", json={"scenario": {"network": str(tmp_path / "bad.json"), "fleet": "templates"}})
     failed = until(lambda: (health := api.get("/health")).status_code == 503 and health)
-    assert "UnknownGridError" in failed.json()["error"]
+    assert "NetworkFileError" in failed.json()["error"]
     paths = api.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/health", "/state", "/start", "/stop", "/speed", "/faults", "/meters"}
 
