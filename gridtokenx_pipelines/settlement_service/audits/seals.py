@@ -8,6 +8,7 @@ the change means, the other stages say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +33,7 @@ FROZEN = (
 REWRITTEN = (("epoch_statement", "participants"), ("epoch_statement", "operator"))
 # an archive's file may be written a moment after its epoch settled; so long are epochs looked at again
 LATE_EPOCHS = 96
+READERS = 2
 File = tuple[int, int, str, Path]  # epoch, run, what, path
 
 
@@ -89,12 +91,15 @@ def _files(services: Services, runs: Iterable[tuple[int, int]], sealed: set[int]
 
 
 def _sealed_files(files: Iterable[File]) -> pl.DataFrame:
-    rows = []
-    for epoch, run, what, path in files:
-        records = pl.read_parquet(path, hive_partitioning=False)
-        content = contents_of(records) if what.startswith("archive partition") else _rows_of(records)
-        rows.append((epoch, run, what, archives.digest_of(path), content, records.height))
-    return pl.DataFrame(rows, schema=store.SEALS, orient="row")
+    with ThreadPoolExecutor(READERS, "seals") as pool:
+        return pl.DataFrame(list(pool.map(_sealed_file, files)), schema=store.SEALS, orient="row")
+
+
+def _sealed_file(file: File) -> tuple[int, int, str, bytes, bytes, int]:
+    epoch, run, what, path = file
+    records = pl.read_parquet(path, hive_partitioning=False)
+    content = contents_of(records) if what.startswith("archive partition") else _rows_of(records)
+    return epoch, run, what, archives.digest_of(path), content, records.height
 
 
 def contents_of(records: pl.DataFrame) -> bytes:
