@@ -12,6 +12,7 @@ says which inputs to bring back: restore once more, bring them back, reconcile.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import msgspec
 
@@ -23,12 +24,22 @@ from gridtokenx_pipelines.chain.runs import read_runs
 from gridtokenx_pipelines.chain.state import read_market
 from gridtokenx_pipelines.epochs import key_of
 from gridtokenx_pipelines.settlement.frames import CLEARING, RESETTLEMENT
-from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, movements, rates_in_force, receipts
+from gridtokenx_pipelines.settlement_service import (
+    clearing,
+    energy,
+    instructions,
+    movements,
+    rates_in_force,
+    receipts,
+    voids,
+)
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
 from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.settlement_service.taking_back import Decision, VoidRefused
 from gridtokenx_pipelines.store import ledger
 from gridtokenx_pipelines.store import movements as movement_store
+from gridtokenx_pipelines.store import voids as void_store
 from gridtokenx_pipelines.store.progress import complete_through
 from gridtokenx_pipelines.store.resettlement import book_next
 
@@ -52,26 +63,50 @@ def reconcile(services: Services, *, dry_run: bool = False) -> Reconciled:
         since = movement_store.read_up_to(connection).signature
     market = read_market(services.client)
     steps.append(f"ledger: runs up to seq {last}; chain: finalised up to seq {market['finalized_seq']}")
-    forgotten = [event for event in _finalised(services, since) if event.fields["run_seq"] > last]
+    told = _ended(services, since)
+    forgotten = [event for event in told if event.name == "RunVoided" or event.fields["run_seq"] > last]
     for event in forgotten:
-        steps.append(f"forgotten: seq {event.fields['run_seq']}, run {event.fields['run']} of {_key(event)}")
+        what = "void" if event.name == "RunVoided" else f"seq {event.fields['run_seq']}"
+        steps.append(f"forgotten: {what}, run {event.fields['run']} of {_key(event)}")
     if dry_run:
         return Reconciled(consistent=not forgotten and market["finalized_seq"] <= last, steps=tuple(steps))
     booked = movements.follow(services).booked
     steps.append(f"movements on chain booked again: {booked or 'none'}")
     try:
-        for event in forgotten:
-            steps.extend(_replay(services, event))
+        for name, together in groupby(forgotten, key=lambda event: event.name):
+            if name == "RunVoided":
+                steps.extend(_take_back(services, list(together)))
+            else:
+                steps.extend(step for event in together for step in _replay(services, event))
         steps.extend(_finish(services))
     except (CannotReplay, EpochNotReady, ChainError) as error:
         return Reconciled(consistent=False, steps=(*steps, f"stopped: {error}"))
     return _agree(services, steps)
 
 
-def _finalised(services: Services, since: str | None) -> list[MarketEvent]:
-    """RunFinalised events after the last transaction the database knows of, in the order of their seq."""
+def _ended(services: Services, since: str | None) -> list[MarketEvent]:
+    """Runs that the chain finalised or voided after the last transaction the database knows of, in the chain's order;
+    without the voids that are taken back already."""
     events, _ = market_events(services.client, since)
-    return sorted((e for e in events if e.name == "RunFinalised"), key=lambda event: event.fields["run_seq"])
+    epochs = sorted({event.fields["epoch"] for event in events if event.name == "RunVoided"})
+    with services.engine.connect() as connection:
+        known = void_store.known(connection, epochs)
+    return [
+        event
+        for event in events
+        if event.name == "RunFinalised"
+        or (event.name == "RunVoided" and (event.fields["epoch"], event.fields["run"]) not in known)
+    ]
+
+
+def _take_back(services: Services, events: Sequence[MarketEvent]) -> list[str]:
+    """What the chain voided and the ledger still has booked."""
+    epochs = sorted({event.fields["epoch"] for event in events})
+    decision = Decision(epoch=epochs[0], reason="void on the chain, found by a reconciliation", decided_by="reconcile")
+    try:
+        return list(voids.adopt(services, decision, epochs).words)
+    except VoidRefused as error:
+        raise CannotReplay(str(error)) from error
 
 
 def _replay(services: Services, event: MarketEvent) -> list[str]:

@@ -32,6 +32,7 @@ from gridtokenx_pipelines.settlement_service import (
     movements,
     periods,
     receipts,
+    reconcile,
     resettlement,
     statements,
     voids,
@@ -46,7 +47,7 @@ from gridtokenx_pipelines.store.proof import ledger_laws
 from tests.assets.audited_market import EPOCHS, FIRST, settled_market
 from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import HOUSEHOLDS, meter_id, seed, wallet
-from tests.assets.test_movements_on_chain import bring_funds
+from tests.assets.test_movements_on_chain import bring_funds, wait_final
 
 STUCK_AFTER = 97
 
@@ -262,6 +263,23 @@ def test_a_void_that_another_tool_made_stops_the_settlement_by_name_and_the_comm
     ]
     book(live, [FIRST + 1])
     assert settle(live, [FIRST, FIRST + 1]) == []
+    assert laws_close(live)
+
+
+def test_a_reconciliation_finds_the_void_that_the_database_does_not_know(live: Services) -> None:
+    seed(live.engine, 2)
+    book(live, [FIRST])
+    a_day_passes(live, FIRST)
+    stands = read_run(live.client, FIRST, 0, 1)
+    item = void_item(live.relayer, live.authority, ChainVoid(epoch=FIRST, run=0, kind=1, used_seq=0), stands, None)
+    live.client.send_and_confirm(list(item.instructions), live.relayer, [live.authority])
+    wait_final(live)
+    looked = reconcile.reconcile(live, dry_run=True)
+    assert (looked.consistent, looked.steps[-1]) == (False, f"forgotten: void, run 0 of {key_of(FIRST)}")
+    done = reconcile.reconcile(live)
+    assert done.consistent, done.steps
+    assert table(live, "SELECT epoch, run, kind, status FROM runs") == [(FIRST, 1, 2, "finalised")]
+    assert reconcile.reconcile(live, dry_run=True).consistent
     assert laws_close(live)
 
 
