@@ -254,7 +254,6 @@ class Setup:
     def _open_trader(self, user: ChainUser) -> Instruction:
         wallet = user.wallet.pubkey
         accounts = {
-            "wallet": wallet,
             "payer": self.keys.payer.pubkey,
             "trader": addresses.address_of_trader(wallet),
             "user": addresses.address_of_user(wallet),

@@ -69,7 +69,6 @@ def test_initialize_writes_every_field(chain: Chain):
         "has_next": 0,
         "oracle_threshold": 2,
         "oracle_count": 3,
-        "guardian_spent": 0,
         "oracle_set_version": 1,
         "oracles": oracles,
         "next_oracles": [zero] * 16,
@@ -77,6 +76,9 @@ def test_initialize_writes_every_field(chain: Chain):
         "next_oracle_threshold": 0,
         "next_oracle_count": 0,
         "event_seq": 1,
+        "guardian_paused_at": [0] * 5,
+        "next_guardian": zero,
+        "guardian_from": 0,
     }
 
 
@@ -130,7 +132,7 @@ def test_a_new_oracle_set_acts_a_day_later_has_a_new_version_and_no_key_twice(ch
     refused(chain, "Unauthorised", "governance", "set_oracles", accounts, signers=[STRANGER], **one)
 
 
-def test_the_guardian_pauses_once_for_a_week_and_the_authority_lifts_with_notice(chain: Chain):
+def test_the_guardian_pauses_once_in_thirty_days_for_a_week_and_the_authority_lifts_with_notice(chain: Chain):
     guardian, authority = {"guardian_or_authority": GUARDIAN.pubkey()}, {"authority": DEPLOYER.pubkey()}
     chain.call("governance", "pause", guardian, signers=[GUARDIAN], program=3)
     assert state(chain)["paused_until"] == [0, 0, 0, START + 7 * DAY, 0]
@@ -144,7 +146,43 @@ def test_the_guardian_pauses_once_for_a_week_and_the_authority_lifts_with_notice
     )
     chain.call("governance", "unpause", authority, signers=[DEPLOYER], program=3)
     assert state(chain)["paused_until"][3] == START + 8 * DAY + 3_600
+    # lifting gives the guardian nothing: else it would pause again within the hour of each
+    chain.at(START + 8 * DAY + 3_000)
+    refused(chain, "GuardianSpent", "governance", "pause", guardian, signers=[GUARDIAN], program=3)
+    chain.call("governance", "pause", guardian, signers=[GUARDIAN], program=1)
+    chain.at(START + 30 * DAY - 1)
+    refused(chain, "GuardianSpent", "governance", "pause", guardian, signers=[GUARDIAN], program=3)
+    chain.at(START + 30 * DAY)
     chain.call("governance", "pause", guardian, signers=[GUARDIAN], program=3)
+    assert state(chain)["guardian_paused_at"] == [0, START + 8 * DAY + 3_000, 0, START + 30 * DAY, 0]
+
+
+def test_another_guardian_acts_a_week_after_it_was_announced_and_the_former_until_then(chain: Chain):
+    authority, new = {"authority": DEPLOYER.pubkey()}, key("another guardian")
+    of = lambda signer: {"guardian_or_authority": signer.pubkey()}  # noqa: E731
+    stranger = {"authority": STRANGER.pubkey()}
+    refused(chain, "Unauthorised", "governance", "set_guardian", stranger, signers=[STRANGER], new=new.pubkey())
+    none = {"signers": [DEPLOYER], "new": Pubkey.default()}
+    refused(chain, "InvalidKeySet", "governance", "set_guardian", authority, **none)
+    chain.call("governance", "set_guardian", authority, signers=[DEPLOYER], new=new.pubkey())
+    assert (state(chain)["next_guardian"], state(chain)["guardian_from"]) == (new.pubkey(), START + 7 * DAY)
+    chain.at(START + 7 * DAY - 1)
+    refused(chain, "Unauthorised", "governance", "pause", of(new), signers=[new], program=2)
+    chain.call("governance", "pause", of(GUARDIAN), signers=[GUARDIAN], program=2)
+    chain.at(START + 7 * DAY)
+    refused(chain, "Unauthorised", "governance", "pause", of(GUARDIAN), signers=[GUARDIAN], program=4)
+    chain.call("governance", "pause", of(new), signers=[new], program=4)
+    chain.call("governance", "set_guardian", authority, signers=[DEPLOYER], new=GUARDIAN.pubkey())
+    assert (state(chain)["guardian"], state(chain)["next_guardian"]) == (new.pubkey(), GUARDIAN.pubkey())
+
+
+@pytest.mark.parametrize("far", [EPOCH + 90 * 96 + 1, 2**32 - 1])
+def test_a_change_of_parameters_too_far_ahead_to_ever_end_is_refused(chain: Chain, far: int):
+    chain.plant("trading", "Market", addresses.market(), last_opened=EPOCH, time_mode=1)
+    call = {"signers": [DEPLOYER], "params": {**PARAMS, "effective_epoch": far}}
+    refused(chain, "EffectiveEpochTooLate", "governance", "set_params", {"authority": DEPLOYER.pubkey()}, **call)
+    call["params"]["effective_epoch"] = EPOCH + 90 * 96
+    chain.call("governance", "set_params", {"authority": DEPLOYER.pubkey()}, **call)
 
 
 def test_a_stranger_pauses_nothing_and_there_is_no_sixth_program(chain: Chain):

@@ -29,14 +29,12 @@ def world() -> World:
 # ---- accounts and deposits
 
 
-def test_only_an_active_user_opens_a_trader_and_only_for_itself(world: World):
+def test_anyone_opens_the_trader_of_an_active_user_and_only_at_its_own_address(world: World):
     home, other = world.register("home", 3, EPOCH), world.register("other", 1, EPOCH)
     user = addresses.address_of_user(home.wallet.pubkey())
-    thief = {"wallet": other.wallet.pubkey(), "trader": other.trader, "user": user}
-    refused("UserNotActive", world.call, "trading", "open_trader", thief, signers=[other.wallet])
+    refused("WrongAddress", world.call, "trading", "open_trader", {"trader": other.trader, "user": user})
     own = addresses.address_of_user(other.wallet.pubkey())
-    squatter = {**thief, "trader": home.trader, "user": own}
-    refused("WrongAddress", world.call, "trading", "open_trader", squatter, signers=[other.wallet])
+    refused("WrongAddress", world.call, "trading", "open_trader", {"trader": home.trader, "user": own})
     suspended = {"authority": DEPLOYER.pubkey(), "user": own}
     world.call("registry", "set_user_status", suspended, signers=[DEPLOYER], status=2)
     refused("UserNotActive", world.open_trader, other)

@@ -178,8 +178,8 @@ class World(Chain):
 
     def open_trader(self, home: Household) -> Receipt:
         wallet = home.wallet.pubkey()
-        named = {"wallet": wallet, "trader": home.trader, "user": addresses.address_of_user(wallet)}
-        return self.call("trading", "open_trader", named, signers=[home.wallet])
+        named = {"trader": home.trader, "user": addresses.address_of_user(wallet)}
+        return self.call("trading", "open_trader", named)
 
     def give(self, home: Household, amount: int) -> None:
         """THBC through the bridge into the wallet's token account."""

@@ -90,7 +90,7 @@ errors! {
     ParameterOutOfBounds = 6203,
     /// Programs are numbered 0 to 4.
     InvalidProgram = 6204,
-    /// The guardian paused this program before; only the authority may renew or lift the pause.
+    /// The guardian paused this program within the last 30 days; only the authority may renew or lift the pause.
     GuardianSpent = 6205,
     /// No handover is proposed to this key.
     NoPendingAuthority = 6206,
@@ -122,6 +122,8 @@ errors! {
     CertificateExpired = 6219,
     /// The claim would fall below zero.
     ClaimBelowZero = 6220,
+    /// The effective epoch must lie at most 90 days after the last one that has begun: a change that far away blocks all others.
+    EffectiveEpochTooLate = 6221,
 
     // 6300–6399: registry
     /// A meter id has 1 to 32 printable ASCII characters and no zero byte.

@@ -11,6 +11,8 @@ common::events! {
     pub struct OraclesSet { pub version: u32, pub threshold: u8, pub count: u8, pub from: i64, }
     /// A program is paused until a time, or an earlier pause ends then.
     pub struct PauseSet { pub program: u8, pub until: i64, pub by: Address, }
+    /// Another guardian is announced; it acts from a time on.
+    pub struct GuardianSet { pub new: Address, pub from: i64, }
     /// A handover is proposed.
     pub struct AuthorityProposed { pub new: Address, }
     /// A handover is done.

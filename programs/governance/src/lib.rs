@@ -19,10 +19,12 @@ common::instructions! {
     set_params(params: "Params") [authority: "s", governance: "w", market: ""];
     /// Announces an oracle set, 2k > n, n ≤ 16, that acts a day later. Votes of the former set then no longer count.
     set_oracles(threshold: "u8", oracles: "vec<pubkey>") [authority: "s", governance: "w"];
-    /// Pauses a program for 7 days from now. The guardian may do so once until the authority lifts the pause; the authority renews.
+    /// Pauses a program for 7 days from now. The guardian may do so once in 30 days for each program; the authority renews.
     pause(program: "u8") [guardian_or_authority: "s", governance: "w"];
     /// Lets a pause end one hour from now (the time-lock), or at its own end if that is sooner.
     unpause(program: "u8") [authority: "s", governance: "w"];
+    /// Announces another guardian, that acts a week later.
+    set_guardian(new: "pubkey") [authority: "s", governance: "w"];
     /// First step of a handover; proposing the zero key withdraws it.
     propose_authority(new: "pubkey") [authority: "s", governance: "w"];
     /// Second step: the proposed key takes over.

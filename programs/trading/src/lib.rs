@@ -82,8 +82,8 @@ common::instructions! {
         [wallet: "s", trader: "w", market: "", governance: ""];
     /// Ends the mandate from the next epoch that has not begun.
     revoke_mandate() [wallet: "s", trader: "w", market: "", governance: ""];
-    /// Opens the account of an active user of the registry.
-    open_trader() [wallet: "s", payer: "sw", trader: "w", user: "", market: "w", system_program: "", governance: ""];
+    /// Opens the account of an active user of the registry; anyone may.
+    open_trader() [payer: "sw", trader: "w", user: "", market: "w", system_program: "", governance: ""];
     /// Puts THBC into a market account: 0 supplier, 1 platform, 2 grid operator.
     fund_account(account: "u8", amount: "u64")
         [funder: "s", market: "w", source: "w", thbc_vault: "w", thbc_mint: "", token_program: "", governance: ""];

@@ -38,8 +38,7 @@ layout! {
         pub has_next: u8,
         pub oracle_threshold: u8,
         pub oracle_count: u8,
-        /// Bit per program: the guardian paused it since the authority last lifted a pause.
-        pub guardian_spent: u8,
+        pub _spare: u8,
         pub oracle_set_version: u32,
         pub oracles: [Address; 16],
         /// The set that acts from `oracles_from` on, as version `oracle_set_version` + 1.
@@ -50,6 +49,12 @@ layout! {
         pub next_oracle_count: u8,
         pub _pad: [u8; 6],
         pub event_seq: u64,
+        /// Unix seconds of the guardian's last pause of each program; 0: none.
+        pub guardian_paused_at: [i64; 5],
+        /// The guardian from `guardian_from` on.
+        pub next_guardian: Address,
+        /// Unix seconds; 0: no other guardian is announced.
+        pub guardian_from: i64,
     }
 }
 account!(Governance, ids::GOVERNANCE_ID);
@@ -89,6 +94,26 @@ impl Governance {
             require!(Clock::get()?.unix_timestamp >= until, Error::Paused);
         }
         Ok(())
+    }
+
+    /// `Paused` if a program that settlement needs is paused, or was within the last `seconds`.
+    pub fn require_settling_since(&self, seconds: i64) -> Result<(), ProgramError> {
+        let until = self.paused_until[ids::PROGRAM_GOVERNANCE as usize + 1..]
+            .iter()
+            .fold(0, |latest, until| latest.max(*until));
+        if until != 0 {
+            require!(
+                Clock::get()?.unix_timestamp >= until.saturating_add(seconds),
+                Error::Paused
+            );
+        }
+        Ok(())
+    }
+
+    /// The guardian in force: the announced one from its time on.
+    pub fn guardian_now(&self) -> Result<&Address, ProgramError> {
+        let replaced = self.guardian_from != 0 && Clock::get()?.unix_timestamp >= self.guardian_from;
+        Ok(if replaced { &self.next_guardian } else { &self.guardian })
     }
 
     /// Whether the waiting oracle set acts already. The clock is read only where one waits.

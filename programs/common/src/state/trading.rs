@@ -15,6 +15,7 @@ use crate::{
     errors::Error,
     ids, layout,
     quantities::{MicroThb, PriceUthb, Wh},
+    require,
 };
 
 /// Order slots of a trader.
@@ -50,6 +51,8 @@ pub const FLAG_VOID: u16 = 1 << 15;
 
 /// Seconds after an epoch's gate from which it may be voided.
 const STUCK_SECONDS: u64 = 24 * 3_600;
+/// 90 days of epochs: how far ahead anything may be announced that blocks another change until it acts.
+const MAX_NOTICE_EPOCHS: u32 = 90 * 96;
 
 /// Side of an order or slot.
 pub const SIDE_BUY: u8 = 0;
@@ -320,6 +323,18 @@ impl Market {
         if self.settled_through.saturating_add(1) < self.last_begun()? {
             return Err(Error::EndedEpochUnsettled.into());
         }
+        Ok(())
+    }
+
+    /// That what is announced for an epoch acts from one that hasn't begun, and soon enough that it can't block later changes for
+    /// good. Before the first epoch nothing has begun: any first epoch is near.
+    ///
+    /// Errors: `EffectiveEpochTooEarly`, `EffectiveEpochTooLate`.
+    pub fn require_effective(&self, epoch: u32) -> Result<(), ProgramError> {
+        let begun = self.last_begun()?;
+        require!(epoch > begun, Error::EffectiveEpochTooEarly);
+        let near = begun == 0 || epoch - begun <= MAX_NOTICE_EPOCHS;
+        require!(near, Error::EffectiveEpochTooLate);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub mod propose_authority;
 pub mod remove_validator;
 pub mod retire_erc;
 pub mod revoke_erc;
+pub mod set_guardian;
 pub mod set_oracles;
 pub mod set_params;
 pub mod transfer_erc;
@@ -32,10 +33,7 @@ use crate::events::ParamsSet;
 
 /// Makes these the next parameters, by whatever right: never for an epoch that has begun, nor while a change is pending.
 fn schedule(governance: &mut StateMut<Governance>, market: &Market, params: &Params) -> ProgramResult {
-    require!(
-        params.effective_epoch > market.last_begun()?,
-        Error::EffectiveEpochTooEarly
-    );
+    market.require_effective(params.effective_epoch)?;
     require!(!governance.change_pending(market.last_opened), Error::ChangePending);
     if governance.has_next != 0 {
         governance.current = governance.next;

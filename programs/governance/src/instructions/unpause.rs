@@ -22,7 +22,6 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let lifted = Clock::get()?.unix_timestamp + UNPAUSE_DELAY_SECONDS;
     let until = governance.paused_until[at].min(lifted);
     governance.paused_until[at] = until;
-    governance.guardian_spent &= !(1u8 << program);
     let seq = next_event(&mut governance);
     PauseSet {
         program,

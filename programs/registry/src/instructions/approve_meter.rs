@@ -35,7 +35,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         first_epoch > meter.last_epoch && first_epoch >= meter.inactive_from,
         Error::MeterOutOfOrder
     );
-    require!(first_epoch > market.last_begun()?, Error::EffectiveEpochTooEarly);
+    market.require_effective(first_epoch)?;
     if present == Status::Pending {
         meter.first_epoch = first_epoch;
         registry.meters += 1;

@@ -33,7 +33,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         Error::MeterNotActive
     );
     let begun = market.last_begun()?;
-    require!(from_epoch > begun, Error::EffectiveEpochTooEarly);
+    market.require_effective(from_epoch)?;
     // A key that is announced is waited for: replacing it would leave nobody a sure one.
     require!(meter.key_from_epoch <= begun, Error::ChangePending);
     let present = *meter.device_key_at(begun);

@@ -29,7 +29,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         matches!(status, Status::Suspended | Status::Retired) && present.may_become(status),
         Error::InvalidTransition
     );
-    require!(from_epoch > market.last_begun()?, Error::EffectiveEpochTooEarly);
+    market.require_effective(from_epoch)?;
     meter.status = status as u8;
     // min: retiring a suspended meter gives it no further epochs, and a pending one never had any.
     meter.inactive_from = meter.inactive_from.min(from_epoch);

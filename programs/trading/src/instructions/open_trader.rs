@@ -1,5 +1,6 @@
-//! `open_trader`: discriminator. Accounts: wallet s, payer sw, trader w, user, market w, system_program, governance.
-//! Creates `["trader", wallet]` for an active user of the registry, in the user's zone.
+//! `open_trader`: discriminator. Accounts: payer sw, trader w, user, market w, system_program, governance.
+//! Creates `["trader", wallet]` for an active user of the registry, in the user's zone. Anyone may: a household that is admitted
+//! with a meter but never opens its account would stop the first epoch that it is metered in.
 
 use common::{
     accounts::Accounts,
@@ -16,7 +17,6 @@ use crate::events::{next_of, TraderOpened};
 
 pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     args.end()?;
-    let wallet = accounts.signer()?;
     let payer = accounts.payer()?;
     let account = accounts.vacant()?;
     let user = accounts.state::<User>()?;
@@ -24,11 +24,10 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     accounts.pinned(&ids::SYSTEM_PROGRAM)?;
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     governance.require_running(ids::PROGRAM_TRADING)?;
-    let active = &user.wallet == wallet.address() && user.status == Status::Active as u8;
-    require!(active, Error::UserNotActive);
+    require!(user.status == Status::Active as u8, Error::UserNotActive);
     require!(1 <= user.zone && user.zone <= MAX_ZONE, Error::InvalidZone);
 
-    let owner = wallet.address();
+    let owner = &user.wallet;
     let (mut trader, bump) = account.create::<Trader>(&payer, &[b"trader", owner.as_array()])?;
     trader.owner = *owner;
     trader.zone = user.zone;

@@ -1,6 +1,8 @@
 //! `request_withdrawal`: discriminator ‖ thbc u64 ‖ grid u64. Accounts: wallet s, trader w, market, governance.
 //!
 //! The amounts stay in the balances until `withdraw`, and still pay bills; but they cover no order of an epoch that has not begun.
+//! No more than the balances of now is asked for: a request for all that may ever come would let later deposits and proceeds out
+//! without waiting for their own epochs.
 
 use common::{
     accounts::Accounts,
@@ -26,6 +28,7 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
     let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
     governance.require_running(ids::PROGRAM_TRADING)?;
     wallet.require_is(&trader.owner)?;
+    let (amount, energy) = (amount.min(trader.thbc_uthb), energy.min(trader.grid_wh));
     require!(!amount.is_zero() || !energy.is_zero(), Error::ZeroAmount);
     // A request can't be changed: a later one would let the amounts of this one out before its own epochs are settled.
     require!(trader.pending == 0, Error::WithdrawalPending);

@@ -45,7 +45,11 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     stuck.end()
 }
 
-/// What both ways of voiding begin with: the authority signs. A pause doesn't keep it from ending what is stuck.
+/// For so long after a pause nothing is voided: else the authority could make an epoch stuck by a pause of its own and undo trades
+/// whose roots are final, where paused epochs settle in order afterwards (chain.md §4).
+const VOID_AFTER_PAUSE_SECONDS: i64 = 86_400;
+
+/// What both ways of voiding begin with: the authority signs, and nothing that settles was paused lately.
 pub(super) struct Stuck<'a> {
     pub market: StateMut<'a, Market>,
     pub epoch: StateMut<'a, Epoch>,
@@ -64,6 +68,7 @@ impl<'a> Stuck<'a> {
         let governance = accounts.singleton::<Governance>(&ids::GOVERNANCE)?;
         let registry_program = accounts.pinned(&ids::REGISTRY_ID)?;
         authority.require_is(&governance.authority)?;
+        governance.require_settling_since(VOID_AFTER_PAUSE_SECONDS)?;
         require!(metered.epoch == epoch.epoch, Error::WrongEpoch);
         Ok(Self {
             market,
