@@ -139,6 +139,14 @@ def rotate_device_key(meter_id: str, device_key: Pubkey, from_epoch: str, owner_
     )
 
 
+@admin.command("set-guardian")
+@click.argument("new", type=PUBKEY)
+@action
+def set_guardian(new: Pubkey, **options: Options) -> None:
+    """Announce another guardian, that acts a week later (authority)."""
+    _run("set_guardian", "authority", options, new=new)
+
+
 @admin.command("propose-authority")
 @click.argument("new", type=PUBKEY)
 @action
@@ -328,6 +336,18 @@ def _meter(meter_id: str) -> Pubkey:
         return addresses.address_of_meter(meter_id)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+# --- households' accounts ---------------------------------------------------------------------------------------
+
+
+@admin.command("open-trader")
+@click.argument("wallet", type=PUBKEY)
+@action
+def open_trader(wallet: Pubkey, **options: Options) -> None:
+    """Open the trading account of an active user (anyone): without one, no epoch it is metered in can settle."""
+    accounts = {"trader": addresses.address_of_trader(wallet), "user": addresses.address_of_user(wallet)}
+    _act("trading", "open_trader", ("payer",), options, accounts)
 
 
 # --- prices ----------------------------------------------------------------------------------------------------

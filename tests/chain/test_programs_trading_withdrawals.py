@@ -138,7 +138,7 @@ def test_attack_a_withdrawal_in_the_middle_of_a_run(world: World):
     world.open(EPOCH)
     world.play(surplus(EPOCH, 1, home, 0))
     late = world.household("late", 1, 0, EPOCH + 1)
-    world.request(home, 0, 500)
+    world.request(home, 1, 0)
     run = Run(LATE, EPOCH, 1, 2, traders=[(home, pack("<III", 500, 0, 0))])
     world.prepare(run)
     world.settle(run)
