@@ -7,6 +7,7 @@ boundary inside the island, so that its resettlement is booked after the return.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,12 +17,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from gridtokenx_pipelines import operations
 from gridtokenx_pipelines.audit.findings import DIFFERS, OK
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
+from gridtokenx_pipelines.cli import cli
 from gridtokenx_pipelines.epochs import key_of, start_us
 from gridtokenx_pipelines.grid.case import GridCase, MeterPlace, case_of, save
 from gridtokenx_pipelines.grid.island import dispatch, first_stored
@@ -300,6 +303,30 @@ def test_the_job_of_the_operator_declares_and_refuses(market: Services, tmp_path
     assert not run("lost", "tomorrow").success
     found = rows(market, "SELECT epoch, what, who, why FROM island_events ORDER BY epoch")
     assert found[2:] == [(AFTER[1] + 1, "lost", "ann", "rehearsal"), (AFTER[1] + 2, "returned", "ann", "rehearsal")]
+
+
+def test_the_command_shows_plans_and_refuses(market: Services) -> None:
+    folder = market.parquet.root.parent
+    save(case(), folder / "grid.npz")
+    place = ["--data-dir", str(folder), "--database-url", market.engine.url.render_as_string(hide_password=False)]
+
+    def grid(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["grid", "island", *arguments, *place])
+
+    shown = json.loads(grid("show", "--json").output)
+    assert [(each["epoch"], each["what"]) for each in shown["declared"]][:2] == [
+        (key_of(DURING[0]), "lost"),
+        (key_of(AFTER[0]), "returned"),
+    ]
+    assert grid("show").exit_code == 0
+    plan = grid("plan", "--epoch", key_of(BEFORE[0]), "--stored", "0", "--json")
+    found = json.loads(plan.output)
+    assert (plan.exit_code, found["forming"], found["violations"]) == (0, meter_id(STORING), [])
+    stored = {each["meter_id"]: each["charge_wh"] for each in found["set_points"]}
+    assert stored[meter_id(STORING)] > 0  # the sun shone and the storage was said to be empty
+    assert "had been declared already" in grid("lost", "--from", key_of(DURING[0])).output
+    refused = grid("lost", "--from", key_of(BEFORE[0]))
+    assert (refused.exit_code, "what is cleared stays" in refused.output) == (1, True)
 
 
 def test_a_network_without_storage_cannot_be_declared_an_island(services: Services) -> None:

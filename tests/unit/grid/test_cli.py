@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from gridtokenx_pipelines.cli import cli
 from gridtokenx_pipelines.config import ConfigError
-from gridtokenx_pipelines.grid.case import load
+from gridtokenx_pipelines.grid.case import TAN_PHI, load
 from tests.unit.grid.small import pandapower_net
 
 pp = pytest.importorskip("pandapower")
@@ -19,6 +19,14 @@ MEA-001,2,1,5000,true,4000,2000,
 MEA-002,3,1,5000,false,,,2
 MEA-003,5,2,5000,no,,,
 """
+
+
+def with_cos_phi(words: str) -> str:
+    """The meters with a power factor of the second one."""
+    head, *lines = METERS.splitlines()
+    return "\n".join(
+        [f"{head},cos_phi", *(f"{line},{words if number == 1 else ''}" for number, line in enumerate(lines))]
+    )
 
 
 @pytest.fixture
@@ -45,6 +53,12 @@ def test_a_case_is_made_of_a_network_and_its_meters(folder: Path) -> None:
     assert case.meter_produces.tolist() == [True, False, False]
 
 
+def test_a_meter_draws_at_its_own_power_factor_and_at_the_default_where_none_is_given(folder: Path) -> None:
+    (folder / "meters.csv").write_text(with_cos_phi("0.8"))
+    assert prepare(folder).exit_code == 0
+    assert load(folder / "grid.npz").meter_tan_phi.tolist() == pytest.approx([TAN_PHI, 0.75, TAN_PHI])
+
+
 @pytest.mark.parametrize(
     ("meters", "words"),
     [
@@ -66,6 +80,9 @@ def test_meters_that_cannot_be_placed_are_refused_by_name(folder: Path, meters: 
         (METERS.replace("MEA-003,5,2,5000,no", "MEA-003,five,2,5000,no"), "bus in line 4 .* was 'five'"),
         (METERS.replace("MEA-003,5,2,5000,no", "MEA-003,5,2,-5,no"), "rating_w in line 4 .* was '-5'"),
         (METERS.replace("5000,true", "5000,perhaps"), "produces in line 2 .* was 'perhaps'"),
+        (with_cos_phi("1.2"), "cos_phi in line 3 .* was '1.2', must be a power factor from 0.1 to 1"),
+        (with_cos_phi("nan"), "cos_phi in line 3 .* was 'nan'"),
+        (with_cos_phi("lag"), "cos_phi in line 3 .* was 'lag'"),
     ],
 )
 def test_a_line_that_says_no_number_is_refused_with_its_place(folder: Path, meters: str, words: str) -> None:
