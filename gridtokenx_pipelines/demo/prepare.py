@@ -58,7 +58,8 @@ def write_files(settings: Settings, neighbourhood: Neighbourhood) -> None:
     write_keypair_file(settings.keys_dir / "relayer.json", keys.payer().encode())
     for number, oracle in enumerate(keys.oracles(), start=1):
         write_keypair_file(settings.keys_dir / f"oracle-{number}.json", oracle.encode())
-    _write(settings.rules_path, msgspec.json.format(msgspec.json.encode(Rules(network_id=settings.network_id))))
+    if not settings.rules_path.is_file():  # an operator's own rules, with their changes, are kept
+        _write(settings.rules_path, msgspec.json.format(msgspec.json.encode(Rules(network_id=settings.network_id))))
     _write(settings.network_path, msgspec.json.format(msgspec.json.encode(neighbourhood.network)))
     save_case(case_of_neighbourhood(neighbourhood, settings.data_dir / "cache"), settings.grid_path)
 

@@ -40,7 +40,6 @@ from gridtokenx_pipelines.instance import (
     open_instance,
     run_range,
 )
-from gridtokenx_pipelines.market.rules import Rules
 from gridtokenx_pipelines.messaging.kafka import BrokerError, Sender, partitions_of
 from gridtokenx_pipelines.messaging.topics import METER_READINGS, ORDERS
 from gridtokenx_pipelines.observability import tracing
@@ -135,7 +134,7 @@ class _Demo:
         with environment(dagster_env(settings)), open_services(settings) as services, self.progress:
             with self.times.stage("register"):
                 self._say(f"registering {len(neighbourhood.households)} households on the chain")
-                rules = Rules(network_id=settings.network_id)
+                rules = services.rules.at(options.start_epoch)
                 prepare.register_on_chain(services.client, neighbourhood, rules, options.start_epoch)
                 prepare.save_participants(services.engine, services.client, neighbourhood, options.start_epoch)
                 prepare.save_transformer(services.engine, neighbourhood)
