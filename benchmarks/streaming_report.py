@@ -35,16 +35,19 @@ def report(found: dict[str, Any]) -> str:
                 name,
                 _n(each["readings_per_second"]),
                 _n(each["bare_per_second"]),
-                f"{each['cpu_seconds'] * 1e6 / (each['readings_per_second'] * each['seconds']):.1f}",
+                f"{each['cpu_us']:.1f}",
+                f"{each['bare_cpu_us']:.1f}",
                 *(f"{100 * each['spent'].get(stage, 0) / sum(each['spent'].values()):.0f} %" for stage in names),
             ]
             for name, each in stages
         ]
-        text.append(table(["run", "readings/s", "bare signatures/s", "µs of a core a reading", *names], rows))
+        text.append(
+            table(["run", "readings/s", "bare signatures/s", "µs of a core a reading", "of a bare check", *names], rows)
+        )
         text.append(
             "From a filled topic on one real Kafka broker (eight partitions), through verification and window, to "
             "Postgres, `net-energy` and the archive; `signed` and `blocks` (15 readings a signature) by two processes "
-            "of four partitions each, `one process` by one with two verifying threads. Shares of the stages' time."
+            "of four partitions each, `one process` by one with two verifying threads. Shares of the stages' processor time."
         )
     return "\n\n".join([*text, *_words(found)])
 
