@@ -134,9 +134,9 @@ def measure(folder: Path, url: str) -> int:
     words = (
         f"{events:,} materialisations (a year of quarter hours on every epoch asset, {size / 1e6:.0f} MB), Postgres on "
         "the same machine, GraphQL executed by the web server's own schema. The limit is this benchmark's own, for a "
-        "page that a person waits for, and holds for the usual time: the first look at the graph builds Dagster's cache "
-        "of partitions from nothing for all assets, with a year that came at once and a frozen clock, which slows every "
-        "date. Rows of checks are not in it. The cores were shared with other work."
+        "page that a person waits for, and holds for the usual time: the first look at the graph builds Dagster's "
+        "cache of partitions from nothing for all assets, with a year that came at once and a frozen clock, which "
+        "slows every date. Rows of checks are not in it. The cores were shared with other work."
     )
     figures = table(("what a page asks", "first", "then (median of 4)", "limit"), rows)
     about = f"`python benchmarks/ui_year.py`. {machine('dagster')}"

@@ -138,6 +138,8 @@ def restore(
             run("pg_combinebackup", "--output", str(target), "--no-sync", *map(str, folders))
     finally:
         shutil.rmtree(parts, ignore_errors=True)
+    for left in target.glob(".s.PGSQL.*"):
+        left.unlink()  # the lock of a server whose socket lay in its data folder: a restored one would not start
     os.chmod(target, 0o700)  # Postgres refuses a folder that others may look into
     if wal is not None:
         _recover(target, wal.resolve(), until)

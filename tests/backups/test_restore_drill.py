@@ -122,6 +122,7 @@ def test_a_lost_database_comes_back_from_base_increments_and_log(
         folder = Path(name) / "newest"
         put_back = call(environment, "restore", "postgres", "--to", str(folder))
         assert put_back.exit_code == 0, put_back.output
+        assert list(folder.glob(".s.PGSQL.*")) == [], "the lost server's lock would keep the restored one from starting"
         (folder / "pg_hba.conf").write_text("local all all trust\n")
         with rehearsal.started(folder) as url:
             assert count(url) == str(10 + 20 + 30)
