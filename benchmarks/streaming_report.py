@@ -47,7 +47,8 @@ def report(found: dict[str, Any]) -> str:
         text.append(
             "From a filled topic on one real Kafka broker (eight partitions), through verification and window, to "
             "Postgres, `net-energy` and the archive; `signed` and `blocks` (15 readings a signature) by two processes "
-            "of four partitions each, `one process` by one with two verifying threads. Shares of the stages' processor time."
+            "of four partitions each, `one process` by one with two verifying threads. Shares of the stages' processor "
+            "time."
         )
     return "\n\n".join([*text, *_words(found)])
 
