@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
+from gridtokenx_pipelines.settlement.frames import LedgerError
 from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, receipts, statements
 from gridtokenx_pipelines.settlement_service.inspections import order_book
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
@@ -115,6 +116,27 @@ def test_a_bad_epoch_stops_the_range_before_it_and_leaves_those_before_committed
     )
     assert [row[0] for row in table(services, ROOTS)] == [FIRST, FIRST + 1]
     assert table(services, "SELECT max(seq) FROM runs") == [(2,)]
+
+
+def test_an_epoch_that_cannot_be_booked_raises_and_leaves_those_before_committed(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(services.engine, 4)
+    book_runs = clearing.book_runs
+
+    def refuse_the_third(rules: Any, given: Any, result: Any) -> Any:
+        if given.epoch == FIRST + 2:
+            raise LedgerError("platform would be -1, must be ≥ 0; fund that market account first")
+        return book_runs(rules, given, result)
+
+    monkeypatch.setattr(clearing, "book_runs", refuse_the_third)
+    with pytest.raises(LedgerError, match="fund that market account first"):
+        clearing.clear_epochs(services, RANGE)
+    assert [row[0] for row in table(services, ROOTS)] == [FIRST, FIRST + 1]
+    assert table(services, "SELECT max(seq) FROM runs") == [(2,)]
+    monkeypatch.undo()
+    assert not failed(clearing.clear_epochs(services, RANGE).result_verdicts)
+    assert table(services, "SELECT max(seq) FROM runs") == [(4,)]
 
 
 def test_late_entries_are_booked_as_run_1_right_after_run_0(services: Services) -> None:

@@ -60,3 +60,14 @@ def test_what_is_not_there_or_not_a_name_says_what_to_do(tmp_path):
         store.path("a", EPOCH, "../x")
     with pytest.raises(ValueError, match="s3://…, must be a folder"):
         ParquetStore("s3://bucket/x")
+
+
+def test_many_epochs_read_at_once_say_of_each_row_which_epoch_it_is_of(tmp_path):
+    store = ParquetStore(tmp_path)
+    for epoch, frame in ((EPOCH, FRAME), (EPOCH + 1, FRAME.clear()), (EPOCH + 2, FRAME.head(1))):
+        store.write("net_energy", epoch, "rows", frame)
+    epochs = [EPOCH, EPOCH + 1, EPOCH + 2]
+    expected = FRAME.vstack(FRAME.head(1)).with_columns(_epoch=pl.Series([EPOCH, EPOCH, EPOCH + 2]))
+    assert store.read_many("net_energy", epochs, "rows").equals(expected)
+    with pytest.raises(FileNotFoundError, match="materialise net_energy"):
+        store.read_many("net_energy", [EPOCH, EPOCH + 3], "rows")
