@@ -45,9 +45,10 @@ from gridtokenx_pipelines.store import energy as energy_store
 from gridtokenx_pipelines.store import ledger
 from gridtokenx_pipelines.store.proof import ledger_laws
 from tests.assets.audited_market import EPOCHS, FIRST, settled_market
+from tests.assets.households import Household
 from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import HOUSEHOLDS, meter_id, seed, wallet
-from tests.assets.test_movements_on_chain import bring_funds, wait_final
+from tests.assets.test_movements_on_chain import bring_funds, chain_grid, wait_final
 
 STUCK_AFTER = 97
 
@@ -117,6 +118,7 @@ def test_epochs_stuck_for_a_day_are_void_their_energy_is_settled_late_and_later_
     book(market, stuck)
     trades = table(market, "SELECT sum(filled_wh)::bigint FROM fills WHERE side = 0 AND epoch = ANY(:e)", e=stuck)
     bring_funds(market, 5_000_000)
+    withdraw_grid(market)
     movements.follow(market)
     first_stuck = table(market, "SELECT max(seq) FROM runs WHERE status = 'finalised'")[0][0] + 1
     decision = Decision(epoch=stuck[0], reason="oracles were down", decided_by="authority")
@@ -190,6 +192,16 @@ def attest(services: Services, epoch: int, run: int) -> None:
     keys = RunKeys(payer=services.relayer, authority=services.authority, oracles=services.oracles[:2])
     missing = Missing(epoch=False, metered=False, metering_root=False, root=True)
     Outbox(services.engine, services.client).submit(RunSteps(keys, Lookup(())).prepare(plan, missing))
+
+
+def withdraw_grid(services: Services) -> None:
+    """Half the GRID of whoever holds most of it leaves, before the booked runs apply."""
+    homes = [Household(services, index) for index in range(len(HOUSEHOLDS))]
+    held, home = max(((chain_grid(services, home), home) for home in homes), key=lambda each: each[0])
+    assert held > 0
+    home.act("request_withdrawal", thbc=0, grid=held // 2)
+    home.withdraw()
+    wait_final(services)
 
 
 def test_a_resettlement_that_sticks_is_void_and_what_was_booked_after_it_goes_on_with_its_root(live: Services) -> None:
