@@ -34,6 +34,13 @@ SINGLE: Final = {
     "finalize_epoch": "finalize",
 }
 PROGRAMS: Final = ("trading", "registry", "oracle")
+# where an instruction names the epoch's own account: metering also names the epoch before, a resettlement the prior one
+OWN: Final = {
+    **dict.fromkeys(("settle_meters", "settle_late_meters", "correct_meters"), 2),
+    **dict.fromkeys(("settle_batch", "settle_late_batch", "resettle_batch"), 2),
+    **dict.fromkeys(("record_order", "commit_clearing", "commit_run", "finalize_epoch"), 1),
+    "begin_run": 0,
+}
 NAMES: Final = {discriminator("global", name): name for name in (*INDEXED, *SINGLE)}
 
 
@@ -54,7 +61,7 @@ def landed_of(client: ChainClient, epoch: int) -> list[Landed]:
     run = begun = (CLEARING, 0)
     for signature, detail in zip(signatures, details, strict=True):
         raw = base64.b64decode(detail["transaction"][0])
-        for name, data in _instructions(raw, programs):
+        for name, data in _instructions(raw, programs, epoch):
             if name == "begin_run":
                 begun = (data[8], int.from_bytes(data[9:11], "little"))
             elif name == "commit_run":
@@ -114,11 +121,12 @@ def _pages(client: ChainClient, address: Pubkey) -> Iterator[dict[str, Any]]:
         before = {"before": page[-1]["signature"]}
 
 
-def _instructions(raw: bytes, programs: set[Pubkey]) -> Iterator[tuple[str, bytes]]:
+def _instructions(raw: bytes, programs: set[Pubkey], epoch: int) -> Iterator[tuple[str, bytes]]:
     message = VersionedTransaction.from_bytes(raw).message
+    keys, ours = message.account_keys, {addresses.epoch(epoch), addresses.metered(epoch)}
     for compiled in message.instructions:
-        if message.account_keys[compiled.program_id_index] in programs:
+        if keys[compiled.program_id_index] in programs:
             data = bytes(compiled.data)
             name = NAMES.get(data[:8])
-            if name is not None:
+            if name is not None and keys[compiled.accounts[OWN[name]]] in ours:
                 yield name, data
