@@ -24,6 +24,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 from gridtokenx_pipelines.chain.errors import ChainError, rpc_error, transaction_error
+from gridtokenx_pipelines.chain.programs_run import LOG_CUT, programs_run
 from gridtokenx_pipelines.chain.signer import Signer
 from gridtokenx_pipelines.chain.transactions import LookupTable, sign
 from gridtokenx_pipelines.chain.transport import Transport
@@ -76,6 +77,7 @@ class TransactionInfo(msgspec.Struct, frozen=True):
     fee_lamports: int
     compute_units: int
     logs: tuple[str, ...]
+    programs: frozenset[str] = frozenset()  # that ran, told only where the log was cut off
 
 
 class Blockhash(msgspec.Struct, frozen=True):
@@ -386,4 +388,6 @@ def _transaction_info(value: dict[str, Any] | None) -> TransactionInfo | None:
         return None
     meta = value["meta"]
     units = meta.get("computeUnitsConsumed") or 0
-    return TransactionInfo(value["slot"], meta["err"], meta["fee"], units, tuple(meta.get("logMessages") or ()))
+    logs = tuple(meta.get("logMessages") or ())
+    programs = programs_run(value) if LOG_CUT in logs else frozenset()
+    return TransactionInfo(value["slot"], meta["err"], meta["fee"], units, logs, programs)

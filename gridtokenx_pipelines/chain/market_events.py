@@ -8,6 +8,7 @@ log the same bytes from a program of their own.
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -16,13 +17,16 @@ import msgspec
 from solders.pubkey import Pubkey
 
 from gridtokenx_pipelines.chain import addresses
-from gridtokenx_pipelines.chain.client import ChainClient
+from gridtokenx_pipelines.chain.client import ChainClient, TransactionInfo
 from gridtokenx_pipelines.chain.errors import ChainError
 from gridtokenx_pipelines.chain.idl import PROGRAMS_DIR, Program
+from gridtokenx_pipelines.chain.programs_run import LOG_CUT
 
 PAGE = 1_000
 TRANSACTIONS_AT_ONCE = 256
-DATA, LOG_CUT = "Program data: ", "Log truncated"
+DATA: Final = "Program data: "
+INVOKED: Final = re.compile(r"^Program (\w+) invoke \[\d+\]$")
+ENDED: Final = re.compile(r"^Program \w+ (success|failed.*)$")
 INTEGERS: Final = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i32": "i", "i64": "q"}
 PUBKEY_BYTES = 32
 
@@ -67,7 +71,7 @@ def market_events(client: ChainClient, after: str | None) -> tuple[list[MarketEv
         for row, info in zip(part, infos, strict=True):
             if info is None:
                 raise ChainError(f"{row['signature']} is final but the node has no record of it", name="NoHistory")
-            found += _events_of(row, info.logs)
+            found += _events_of(row, info)
     return found, (rows[-1]["signature"] if rows else after)
 
 
@@ -101,8 +105,10 @@ def _page(client: ChainClient, before: str | None, until: str | None, limit: int
     return rows
 
 
-def _events_of(row: dict[str, Any], logs: Sequence[str]) -> Iterator[MarketEvent]:
-    for place, (name, source, seq, fields) in enumerate(decode_logs(logs)):
+def _events_of(row: dict[str, Any], info: TransactionInfo) -> Iterator[MarketEvent]:
+    if LOG_CUT in info.logs and str(addresses.program_id("trading")) not in info.programs:
+        return  # whoever names the market in a long log of its own moved nothing in it
+    for place, (name, source, seq, fields) in enumerate(decode_logs(info.logs)):
         yield MarketEvent(
             reference=f"{row['signature']}:{place}",
             signature=row["signature"],
@@ -122,10 +128,10 @@ def decode_logs(logs: Sequence[str]) -> Iterator[tuple[str, str, int, dict[str, 
     for line in logs:
         if line == LOG_CUT:
             raise ChainError("a transaction's log was cut off, so events may be missing", name="LogTruncated")
-        words = line.split(" ")
-        if words[0] == "Program" and len(words) > 2 and words[2] == "invoke":
-            running.append(words[1])
-        elif words[0] == "Program" and len(words) > 2 and words[2] in ("success", "failed:") and running:
+        # whole lines: a program's own text ("Program log: success") must not end what runs
+        if invoked := INVOKED.match(line):
+            running.append(invoked[1])
+        elif ENDED.match(line) and running:
             running.pop()
         elif line.startswith(DATA) and running and running[-1] == trading:
             raw = base64.b64decode(line.removeprefix(DATA).split(" ")[0])

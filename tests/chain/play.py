@@ -533,13 +533,13 @@ class Play:
         deficit, surplus = (epoch - 1, epoch) if prior else (epoch, epoch - 1)
         refunded = refund * tariff[deficit] // 1_000
         self.own.supplier += home.credit(refunded) - refunded
-        moved = max(0, taken - home.grid)  # what has left since the run was booked is owed
+        moved = max(0, taken - home.grid)  # what has left since the run was booked is billed
         home.grid -= taken - moved
+        billed += moved
         self.own.supplier_grid -= returned
         self.own.supplier += home.charge(up(returned * FEED_IN))
         self.own.supplier += home.charge(up(billed * tariff[surplus]))
-        home.debt += up(moved * tariff[surplus])
-        home.residual += billed + moved - refund
+        home.residual += billed - refund
 
     def _finalised(self, run: Run) -> None:
         if run.clearing:

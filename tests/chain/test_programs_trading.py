@@ -224,7 +224,7 @@ def test_attack_grid_withdrawn_before_a_booked_correction_takes_it_back_stops_th
     assert world.balances(a)[0] == 0
     world.settle(run)
     world.finalize(run)
-    assert world.balances(a) == (0, cash + 300 * 4_100, 300 * 2_580)
+    assert world.balances(a) == (0, cash + 300 * 4_100 - 300 * 2_580, 0)
     world.assert_laws([a, b])
 
 

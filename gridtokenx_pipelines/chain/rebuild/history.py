@@ -20,6 +20,7 @@ from solders.transaction import VersionedTransaction
 from gridtokenx_pipelines.chain import addresses
 from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.idl import PROGRAMS_DIR, discriminator
+from gridtokenx_pipelines.chain.programs_run import LOG_CUT, programs_run
 
 PAGE = 1_000
 CHUNK = 256
@@ -181,7 +182,10 @@ def read(client: ChainClient, program: str, wanted: list[str]) -> Iterator[Call 
                 (keys[each.program_id_index], [keys[i] for i in each.accounts], bytes(each.data))
                 for each in transaction.message.instructions
             ]
-            yield from told(decoder(program), signature, calls, answer["meta"]["logMessages"] or ())
+            logs = answer["meta"]["logMessages"] or ()
+            if LOG_CUT in logs and str(addresses.program_id(program)) not in programs_run(answer):
+                continue  # a stranger's long log that only names the program
+            yield from told(decoder(program), signature, calls, logs)
 
 
 def told(
@@ -191,7 +195,7 @@ def told(
     own = iter([(accounts, data) for program, accounts, data in calls if program == decode.program_id])
     stack: list[Pubkey] = []
     for line in logs:
-        if line == "Log truncated":
+        if line == LOG_CUT:
             raise HistoryGap(f"the log of {signature} is truncated: it may have told more")
         invoked, ended = INVOKED.match(line), ENDED.match(line)
         if invoked:

@@ -288,16 +288,14 @@ class TradingLedger:
         refund &= ~DEFICIT_IS_PRIOR
         taken, sums = min(wanted, home.grid_wh), epoch.sums
         refunded = refund * deficit.rates["tariff"] // 1_000
+        billed += wanted - taken
         self._credit(home, refunded, sums)
         home.grid_wh -= taken
         for_returned = _up(returned * surplus.rates["feed_in"])
         for_billed = _up(billed * surplus.rates["tariff"])
         self._charge(home, for_returned, sums)
         self._charge(home, for_billed, sums)
-        # GRID that left after booking: owed, whatever cash there is
-        for_lacking = _up((wanted - taken) * surplus.rates["tariff"])
-        home.debt_uthb += for_lacking
-        told = (refund, refunded, returned, for_returned, billed + wanted - taken, for_billed + for_lacking)
+        told = (refund, refunded, returned, for_returned, billed, for_billed)
         names = ("refund_wh", "refund_uthb", "returned_wh", "returned_uthb", "residual_wh", "billed_uthb")
         for name, amount in zip(names, told, strict=True):
             sums[name] += amount

@@ -124,14 +124,6 @@ fn charge(trader: &mut Trader, amount: MicroThb, sums: &mut RunSums) -> Result<(
     Ok(())
 }
 
-/// Money owed to the supplier and left as debt, whatever THBC there is.
-#[inline(always)]
-fn owe(trader: &mut Trader, amount: MicroThb, sums: &mut RunSums) -> Result<(), Error> {
-    trader.debt_uthb = MicroThb(increased(trader.debt_uthb.0, amount.0)?);
-    sum_uthb(&mut sums.debt_incurred_uthb, amount);
-    Ok(())
-}
-
 /// Burns what is held of a deficit; the rest is residual, billed at the tariff.
 #[inline(always)]
 fn burn_or_bill(trader: &mut Trader, deficit: Wh, tariff: PriceUthb, sums: &mut RunSums) -> Result<(), Error> {

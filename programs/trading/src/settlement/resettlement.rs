@@ -6,7 +6,7 @@ use common::{
     Error,
 };
 
-use super::{charge, credit, enter, owe, refused, sum_uthb, sum_wh, take_grid, value_ceil, value_floor};
+use super::{charge, credit, enter, refused, sum_uthb, sum_wh, take_grid, value_ceil, value_floor};
 
 /// Set in `refund_wh`: the epoch that was in deficit is the one before the run's epoch.
 pub const DEFICIT_IS_PRIOR: u32 = 1 << 31;
@@ -39,8 +39,7 @@ pub struct Entry {
 /// `RefundNotClosed` (refund = taken back + returned + billed must hold), `BalanceOverflow`.
 ///
 /// GRID to be taken back that has left since the run was booked (withdrawn, or matched) is billed instead, as domain §7 has it for
-/// GRID that lacks at booking: if it were refused, whoever moves its GRID in time could stop this run and all runs after it. That
-/// bill was not booked, so it becomes debt at once and leaves the THBC that the runs after this one are covered by.
+/// GRID that lacks at booking: if it were refused, whoever moves its GRID in time could stop this run and all runs after it.
 #[inline(always)]
 pub fn resettle(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut RunSums) -> Result<(), Error> {
     enter(trader, terms.seq)?;
@@ -55,7 +54,7 @@ pub fn resettle(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut Ru
         return Err(refused(Error::RefundNotClosed));
     }
     let taken = wanted.min(trader.grid_wh);
-    let lacking = wanted - taken;
+    let billed = billed + (wanted - taken);
     let refunded = value_floor(refund, deficit.tariff.0 as u64);
     credit(trader, refunded, sums)?;
     take_grid(trader, taken)?;
@@ -63,15 +62,13 @@ pub fn resettle(trader: &mut Trader, entry: &Entry, terms: &Terms, sums: &mut Ru
     charge(trader, for_returned, sums)?;
     let for_billed = value_ceil(billed, surplus.tariff.0 as u64);
     charge(trader, for_billed, sums)?;
-    let for_lacking = value_ceil(lacking, surplus.tariff.0 as u64);
-    owe(trader, for_lacking, sums)?;
     sum_wh(&mut sums.minted_and_burned_wh, Wh(entry.minted_and_burned_wh as u64));
     sum_wh(&mut sums.refund_wh, refund);
     sum_uthb(&mut sums.refund_uthb, refunded);
     sum_wh(&mut sums.taken_back_wh, taken);
     sum_wh(&mut sums.returned_wh, returned);
     sum_uthb(&mut sums.returned_uthb, for_returned);
-    sum_wh(&mut sums.residual_wh, billed + lacking);
-    sum_uthb(&mut sums.billed_uthb, for_billed + for_lacking);
+    sum_wh(&mut sums.residual_wh, billed);
+    sum_uthb(&mut sums.billed_uthb, for_billed);
     Ok(())
 }
