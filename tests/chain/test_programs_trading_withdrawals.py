@@ -63,8 +63,8 @@ def test_a_withdrawal_waits_for_the_epochs_begun_at_the_request_and_pays_both_to
 def test_a_withdrawal_and_grid_put_back_wait_while_an_ended_epoch_is_not_settled(world: World):
     home = world.household("home", 1, 10 * THB, EPOCH)
     world.open(EPOCH)
-    world.request(home, 0, 100)
     world.play(surplus(EPOCH, 1, home, 1_000))
+    world.request(home, 0, 100)
     for epoch in (EPOCH + 1, EPOCH + 2):
         world.open(epoch)
     refused("EndedEpochUnsettled", world.withdraw, home)
