@@ -34,7 +34,7 @@ from gridtokenx_pipelines.chain.transactions import sign
 from gridtokenx_pipelines.market.roots import MerkleTree
 from tests.chain.settled_world import FIRST_EPOCH, RUN_KEYS, SmallMarket
 from tests.chain.svm import CLEARING, DEPLOY, DEPLOYER, EPOCH, METERING, ORACLES, leaf
-from tests.chain.trading_world import BUY, BUY_BACK, SELL, THB, Household, Run, World, Zone, order
+from tests.chain.trading_world import BUY, BUY_BACK, PAY_AS_BID, SELL, THB, Household, Run, World, Zone, order
 
 PACKET_BYTES = 1_232
 LAMPORTS_PER_BYTE, ACCOUNT_OVERHEAD = 6_960, 128
@@ -84,12 +84,19 @@ def measured() -> list[tuple[str, str, str, str]]:
     issued, first = certificate_cost(world, home)
     withdrawn = withdraw_cost(world, home)
     priced = price_cost(world)
+    by_order, order_bytes, pairs = pay_as_bid_cost()
     return [
         (
             "settle a trader's trade, bill and buy-back (`settle_batch`)",
             "97 500–122 000 a pair, one pair a transaction",
             "≤ 250 a trader, ≥ 50 a transaction",
             f"{settle / TRADERS:.0f} a trader, {TRADERS} in {settle_bytes} bytes",
+        ),
+        (
+            "the same where each order has its own value (`settle_pay_as_bid_batch`)",
+            "97 500–122 000 a pair, one pair a transaction",
+            "–",
+            f"{by_order / pairs:.0f} a trader with one order, {pairs} in {order_bytes} bytes",
         ),
         (
             "settle metered energy (`settle_meters`)",
@@ -185,6 +192,30 @@ def sent(world: World, instruction) -> tuple[int, int]:  # type: ignore[no-untyp
     size = len(bytes(transaction))
     assert size <= PACKET_BYTES
     return result.compute_units_consumed(), size
+
+
+def pay_as_bid_cost() -> tuple[int, int, int]:
+    """Compute units, bytes and traders of a batch of mandates that each trade at a value of their own."""
+    pairs = 20
+    world = World()
+    homes = [
+        world.household(f"home {i}", 1, 100 * THB, EPOCH, sell_min=2_000_000, buy_max=8_000_000) for i in range(pairs)
+    ]
+    world.open(EPOCH)
+    sells, by_mandate = 1 << 30, 1 << 31
+    meters, traders = [], []
+    for i, home in enumerate(homes):
+        wh, value = 1_000, 3_000_000 + i // 2
+        side, net = (sells, wh) if i % 2 else (0, -wh)
+        meters.append((home, pack("<II", max(net, 0), max(-net, 0))))
+        traders.append((home, pack("<iB", net, 1) + pack("<IIQ", by_mandate | side, wh, value)))
+    padding = [(homes[0], bytes(169))] * 200
+    run = Run(CLEARING, EPOCH, 0, 1, meters, traders, padding, [Zone(1, 0, 200_000)], PAY_AS_BID)
+    world.attest_run(run)
+    world.meter(run)
+    world.commit(run)
+    units, size = sent(world, world.settle_instruction(run))
+    return units, size, pairs
 
 
 def record_cost() -> int:

@@ -172,7 +172,10 @@ class Play:
         return ("EndedEpochUnsettled",) if self.settled + 1 < self.last_opened else ()
 
     def request(self, home: Home, thbc: int, grid: int) -> None:
-        refusals = ("WithdrawalPending",) if home.pending else (("ZeroAmount",) if not thbc and not grid else ())
+        # never more than there is
+        thbc, grid = min(thbc, home.thbc), min(grid, home.grid)
+        nothing = not thbc and not grid
+        refusals = ("ZeroAmount",) if nothing else (("WithdrawalPending",) if home.pending else ())
         if self.taken(self.world.request, home.household, thbc, grid, refusals=refusals):
             assert not refusals
             home.pending = (thbc, grid, self.last_opened)
