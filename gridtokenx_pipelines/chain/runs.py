@@ -114,8 +114,11 @@ def _may_go(runs: Sequence[_Progress], index: int) -> bool:
         bare = [r for r in runs[:index] if r.plan.epoch == run.plan.epoch - 1 and not r.plan.registry]
         waits = run.stage == METER and any(r.stage != DONE for r in bare)
         return before.stage > run.stage and not former_open and not waits
+    if run.stage == COMMIT:
+        # each seq is committed once and in order
+        return before.stage > COMMIT
     # orders too are recorded only in the run's turn: a trader's nonces and slots belong to one epoch at a time
-    return run.stage <= COMMIT or before.stage == DONE
+    return before.stage == DONE
 
 
 def _go(wave: Sequence[_Progress], steps: RunSteps, client: ChainClient, outbox: Outbox) -> None:

@@ -6,13 +6,15 @@ Does not belong here: attacks known before (test_attacks.py lists them).
 
 from __future__ import annotations
 
+from struct import pack
+
 import pytest
 from solders.keypair import Keypair
 
-from tests.chain.svm import CLEARING, DEPLOYER, EPOCH, GUARDIAN, PARAMS, START
-from tests.chain.test_programs_trading import entry, metered
+from tests.chain.svm import CLEARING, DEPLOYER, EPOCH, GUARDIAN, LATE, PARAMS, RESETTLEMENT, START
+from tests.chain.test_programs_trading import OFF_PEAK, ON_PEAK, entry, metered
 from tests.chain.test_programs_trading_refusals import refused
-from tests.chain.test_programs_trading_void import void_epoch
+from tests.chain.test_programs_trading_void import DAY, late_run, void_epoch, void_run
 from tests.chain.trading_world import BUY, THB, Run, World, Zone, order
 
 DAY_SECONDS = 86_400
@@ -141,3 +143,84 @@ def test_a_guardian_that_pauses_again_after_each_lifting(world: World):
         world.at(START + hour * 4_000)
         again = ("governance", "pause", by_guardian)
         refused("GuardianSpent", world.call, *again, signers=[GUARDIAN], program=3)
+
+
+def test_oracles_attesting_two_runs_of_one_seq_so_that_the_laws_of_one_are_never_looked_at(world: World):
+    victim, thief = world.household("victim", 1, 1_000 * THB, ON_PEAK), world.household("thief", 1, 0, ON_PEAK)
+    for epoch in (ON_PEAK, OFF_PEAK):
+        world.open(epoch)
+        world.play(Run(CLEARING, epoch, 0, epoch - ON_PEAK + 1))
+    kwh = 657_000
+    refunded = pack("<IIIII", 0, kwh * 1_000 | 1 << 31, 0, 0, kwh * 1_000)
+    grab = Run(RESETTLEMENT, OFF_PEAK, 1, 3, traders=[(thief, refunded)])
+    honest = Run(LATE, ON_PEAK, 1, 3)
+    for run in (grab, honest):
+        world.attest_run(run)
+        world.begin(run)
+    world.commit(grab)
+    # the seq is taken: nothing else can end in its stead
+    refused("SeqOutOfOrder", world.commit, honest)
+    refused("WrongStatus", world.finalize, honest)
+    world.settle(grab)
+    refused("ShiftAboveRating", world.finalize, grab)
+    world.request(thief, thbc=900 * THB)
+    refused("RunNotFinalised", world.withdraw, thief)
+    assert (world.token_amount(thief.cash), world.balances(victim)[1]) == (0, 1_000 * THB)
+
+
+def test_a_run_committed_before_its_turn_to_apply_with_a_seq_that_is_given_again_after_a_void(world: World):
+    victim, thief = world.household("victim", 1, 0, EPOCH), world.household("thief", 1, 0, EPOCH)
+    for epoch in range(EPOCH, EPOCH + DAY + 4):
+        world.open(epoch)
+    world.play(Run(CLEARING, EPOCH, 0, 1, [(victim, metered(5_000, 0))], [(victim, entry(5_000))]))
+    # booked: EPOCH + 1 as seq 2, which gets no root; a late run for the thief as seq 3, whose root is final
+    late = late_run(EPOCH, 1, 3, thief, 5_000)
+    world.attest_run(late)
+    world.begin(late)
+    world.meter(late)
+    refused("SeqOutOfOrder", world.commit, late)
+    void_epoch(world, EPOCH + 1)
+    # seq 2 and 3 are other runs now
+    world.play(Run(LATE, EPOCH + 1, 1, 2))
+    other = Run(LATE, EPOCH + 1, 2, 3)
+    world.attest_run(other)
+    world.begin(other)
+    world.commit(other)
+    refused("SeqOutOfOrder", world.commit, late)
+    refused("WrongKind", world.settle, late)
+    world.finalize(other)
+    assert (world.balances(thief), world.balances(victim)) == ((0, 0, 0), (5_000, 0, 0))
+
+
+def test_a_late_run_trading_before_what_it_credits_is_minted(world: World):
+    victim, thief = world.household("victim", 1, 0, EPOCH), world.household("thief", 1, 0, EPOCH)
+    world.open(EPOCH)
+    world.play(Run(CLEARING, EPOCH, 0, 1, [(victim, metered(5_000, 0))], [(victim, entry(5_000))]))
+    late = late_run(EPOCH, 1, 2, thief, 5_000)
+    world.attest_run(late)
+    world.begin(late)
+    refused("MeteringIncomplete", world.commit, late)
+    world.meter(late)
+    world.commit(late)
+    world.settle(late)
+    world.finalize(late)
+    assert world.balances(thief) == (5_000, 0, 0)
+
+
+def test_runs_committed_ahead_are_voided_in_the_order_of_their_seq(world: World):
+    home = world.household("home", 1, 10 * THB, EPOCH)
+    for epoch in range(EPOCH, EPOCH + DAY + 4):
+        world.open(epoch)
+    world.play(Run(CLEARING, EPOCH, 0, 1))
+    # without meters: a run of which metering has applied is never voided
+    first, second = Run(CLEARING, EPOCH + 1, 0, 2), Run(LATE, EPOCH, 1, 3, traders=[(home, pack("<III", 0, 0, 0))])
+    for run in (first, second):
+        world.attest_run(run)
+    world.begin(second)
+    world.commit(first)
+    world.commit(second)
+    refused("SeqOutOfOrder", void_run, world, second, False)
+    void_epoch(world, EPOCH + 1)
+    void_run(world, second, False)
+    assert (world.market()["finalized_seq"], world.market()["committed_seq"]) == (3, 3)
+    world.play(Run(LATE, EPOCH + 1, 1, 4))

@@ -193,12 +193,12 @@ def test_a_late_run_is_voided_with_its_seq_and_the_next_goes_on(world: World):
     refused("WrongKind", world.meter, late)
     refused("WrongStatus", world.settle, late)
     # begun, committed, nothing applied
-    second = late_run(EPOCH, 2, 3, home, 500)
+    second = Run(LATE, EPOCH, 2, 3, traders=[(home, pack("<III", 0, 0, 0))])
     world.attest_run(second)
     world.begin(second)
     world.commit(second)
     void_run(world, second)
-    refused("WrongKind", world.meter, second)
+    refused("WrongStatus", world.settle, second)
     assert world.market()["finalized_seq"] == 3
     # begun and a batch of metering applied: never
     third = late_run(EPOCH, 3, 4, home, 500)
@@ -342,18 +342,17 @@ def test_attack_the_epoch_closed_that_a_resettlement_under_way_reads_its_rates_f
     assert world.market()["finalized_seq"] == 4
 
 
-def test_a_committed_run_whose_seq_another_one_used_is_voided_without_it(world: World):
-    """After a void the ledger may book another run with the seq of a committed one: it must not stay for ever."""
+def test_a_run_whose_seq_another_one_used_is_voided_without_it(world: World):
+    """After a void the ledger may book another run with the seq of an attested one: it must not stay for ever."""
     home = world.household("home", 1, 0, EPOCH)
     opened(world, EPOCH + DAY + 2)
     world.play(single(EPOCH, 1, home, 0))
     late = late_run(EPOCH, 1, 2, home, 500)
     world.attest_run(late)
     world.begin(late)
-    world.commit(late)
     world.play(Run(CLEARING, EPOCH + 1, 0, 2))
-    refused("SeqOutOfOrder", world.settle, late)
-    void_run(world, late)
+    refused("SeqOutOfOrder", world.commit, late)
+    void_run(world, late, False)
     assert world.market()["finalized_seq"] == 2
     world.play(Run(LATE, EPOCH, 2, 3))
     assert world.market()["finalized_seq"] == 3

@@ -37,10 +37,10 @@ common::instructions! {
     record_order(index: "u16", depth: "u8", rest: "tail")
         [trader: "w", epoch: "", market: "", attestation: "", governance: "", instructions_sysvar: ""];
     /// Starts run 0 with its header; metering must be complete. rest: proof ‖ header.
-    commit_clearing(depth: "u8", rest: "tail") [market: "", epoch: "w", attestation: "", metered: "", governance: ""];
-    /// Starts a late or resettlement run with its header, after the registry's begin_run. rest: proof ‖ header.
+    commit_clearing(depth: "u8", rest: "tail") [market: "w", epoch: "w", attestation: "", metered: "", governance: ""];
+    /// Starts a late or resettlement run with its header; metering must be complete. rest: proof ‖ header.
     commit_run(kind: "u8", run: "u16", depth: "u8", rest: "tail")
-        [market: "", epoch: "w", attestation: "", metered: "", governance: ""];
+        [market: "w", epoch: "w", attestation: "", metered: "", governance: ""];
     /// Ends the present run: every batch applied, every law closed, the deficit burned from the vault.
     finalize_epoch()
         [market: "w", epoch: "w", metered: "", governance: "", energy_token_program: "", token_config: "", grid_mint: "w", grid_vault: "w", token_program: ""];

@@ -143,6 +143,8 @@ layout! {
         pub _pad1: [u8; 7],
         /// Lowest and highest price matched in each second of the last minute, at index second mod 64.
         pub prices: [PriceSecond; PRICE_SECONDS],
+        /// The last seq that a run was committed with: each is committed once, in order, so that no second run can share one.
+        pub committed_seq: u64,
     }
 
     /// Prices matched in one second of the chain's clock; `at` in Unix seconds, 0: none yet.

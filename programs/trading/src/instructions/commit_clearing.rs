@@ -1,4 +1,4 @@
-//! `commit_clearing`: discriminator ‖ depth u8 ‖ proof ‖ header. Accounts: market, epoch w, attestation, metered, governance.
+//! `commit_clearing`: discriminator ‖ depth u8 ‖ proof ‖ header. Accounts: market w, epoch w, attestation, metered, governance.
 //! Run 0: its metering must be complete, so that what is traded was measured.
 
 use common::{
@@ -15,7 +15,7 @@ use common::{
 use super::commit_header;
 
 pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
-    let market = accounts.singleton::<Market>(&ids::MARKET)?;
+    let mut market = accounts.singleton_mut::<Market>(&ids::MARKET)?;
     let mut epoch = accounts.state_mut::<Epoch>()?;
     let attestation = accounts.state::<Attestation>()?;
     let metered = accounts.state::<Metered>()?;
@@ -23,7 +23,7 @@ pub fn process(mut accounts: Accounts, args: Args) -> ProgramResult {
     governance.require_running(ids::PROGRAM_TRADING)?;
     require!(epoch.run == 0 && epoch.status == STATUS_OPEN, Error::WrongStatus);
     require!(epoch.epoch > market.closed_through, Error::EpochClosed);
-    commit_header(&market, &mut epoch, &attestation, Kind::Clearing, args)?;
+    commit_header(&mut market, &mut epoch, &attestation, Kind::Clearing, args)?;
     if market.is_continuous(epoch.epoch) {
         // Matching has moved the balances since: an auction's orders would not be covered.
         require!(trades_nothing(&epoch), Error::InvalidHeader);

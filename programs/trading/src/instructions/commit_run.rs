@@ -1,6 +1,6 @@
-//! `commit_run`: discriminator ‖ kind u8 ‖ run u16 ‖ depth u8 ‖ proof ‖ header. Accounts: market, epoch w, attestation, metered,
-//! governance. LATE or RESETTLEMENT, one run after the finalised one; the registry has begun the same run (`begin_run` needs the
-//! former run finalised, so it comes first).
+//! `commit_run`: discriminator ‖ kind u8 ‖ run u16 ‖ depth u8 ‖ proof ‖ header. Accounts: market w, epoch w, attestation, metered,
+//! governance. LATE or RESETTLEMENT, one run after the finalised one; its metering must be complete in the registry (`begin_run`
+//! needs the former run finalised, so that comes first).
 
 use common::{
     accounts::Accounts,
@@ -16,7 +16,7 @@ use common::{
 use super::commit_header;
 
 pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
-    let market = accounts.singleton::<Market>(&ids::MARKET)?;
+    let mut market = accounts.singleton_mut::<Market>(&ids::MARKET)?;
     let mut epoch = accounts.state_mut::<Epoch>()?;
     let attestation = accounts.state::<Attestation>()?;
     let metered = accounts.state::<Metered>()?;
@@ -33,9 +33,12 @@ pub fn process(mut accounts: Accounts, mut args: Args) -> ProgramResult {
         epoch.epoch
     };
     require!(first > market.closed_through, Error::EpochClosed);
-    let begun = metered.epoch == epoch.epoch && metered.run == run && metered.kind == kind as u8;
-    require!(begun, Error::MeteringIncomplete);
     epoch.run = run;
     epoch.kind = kind as u8;
-    commit_header(&market, &mut epoch, &attestation, kind, args)
+    commit_header(&mut market, &mut epoch, &attestation, kind, args)?;
+    // What is credited here is minted there first: a run whose metering can't apply any more never begins to trade.
+    let same_run = metered.epoch == epoch.epoch && metered.run == run && metered.kind == kind as u8;
+    let complete = same_run && metered.applied == epoch.registry_batches;
+    require!(complete, Error::MeteringIncomplete);
+    Ok(())
 }

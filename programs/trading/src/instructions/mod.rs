@@ -100,9 +100,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Applies leaf 0 of a run: `proof ‖ header` after the depth. The caller has set the epoch's run and kind.
+/// Applies leaf 0 of a run, in the order of its seq: `proof ‖ header` after the depth. The caller has set the epoch's run and kind.
 fn commit_header(
-    market: &Market,
+    market: &mut Market,
     epoch: &mut StateMut<Epoch>,
     attestation: &Attestation,
     kind: Kind,
@@ -120,7 +120,11 @@ fn commit_header(
     let root = attestation.final_root(kind, epoch.epoch, epoch.run)?;
     require!(&merkle::fold(leaf, 0, proof) == root, Error::WrongRoot);
     header::commit(epoch, header, kind == Kind::Clearing)?;
-    require!(epoch.seq > market.finalized_seq, Error::SeqOutOfOrder);
+    // Balances move with the batches and the laws are looked at when the run ends: of two runs with one seq the other would end in this
+    // one's stead, and nobody would ever look at its laws.
+    let next = market.committed_seq.max(market.finalized_seq).checked_add(1);
+    require!(Some(epoch.seq) == next, Error::SeqOutOfOrder);
+    market.committed_seq = epoch.seq;
     RunCommitted {
         epoch: epoch.epoch,
         run: epoch.run,

@@ -93,7 +93,7 @@ impl<'a> Stuck<'a> {
             return Ok(());
         }
         let attestation = self.attestation(kind, self.epoch.run)?;
-        commit_header(&self.market, &mut self.epoch, &attestation, kind, Args::new(data))
+        commit_header(&mut self.market, &mut self.epoch, &attestation, kind, Args::new(data))
     }
 
     /// Voids the run here and, by CPI, in the registry, which refuses if a batch of metering was applied.
