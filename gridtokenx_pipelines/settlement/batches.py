@@ -18,6 +18,7 @@ import polars as pl
 
 from gridtokenx_pipelines.market.roots import MerkleTree, leaf_hash
 from gridtokenx_pipelines.settlement.frames import CLEARING, LATE, METERING, RESETTLEMENT, Booking, LedgerError
+from gridtokenx_pipelines.settlement.pay_as_bid import entries_of, groups_of
 
 LEAF_TAG: Final = b"gridtokenx/leaf/v1"
 METERS_A_BATCH, TRADERS_A_BATCH = 45, 50
@@ -26,7 +27,8 @@ METERS_A_BATCH, TRADERS_A_BATCH = 45, 50
 REGISTRY_BUDGET, TRADING_BUDGET, BUDGET_DEPTH = METERS_A_BATCH * 9, TRADERS_A_BATCH * 9, 8
 MAX_BATCH_INDEX: Final = 1_023  # the bitmap of a run has 1 024 bits
 DEFICIT_IS_PRIOR: Final = 1 << 31
-HALTED_FLAG, BUY_BACK_FLAG = 1, 2
+HALTED_FLAG, BUY_BACK_FLAG, PAY_AS_BID_FLAG = 1, 2, 4
+PAY_AS_BID_INSTRUCTION: Final = "settle_pay_as_bid_batch"
 ENTRY_BYTES: Final = {CLEARING: 8, LATE: 12, RESETTLEMENT: 20}
 METER_ENTRY_BYTES: Final = {CLEARING: 8, LATE: 16, RESETTLEMENT: 4}
 REGISTRY_INSTRUCTION: Final = {CLEARING: "settle_meters", LATE: "settle_late_meters", RESETTLEMENT: "correct_meters"}
@@ -118,10 +120,12 @@ def batch_size(entry_bytes: int, limit: int, budget: int, depth: int) -> int:
     return size
 
 
-def header_bytes(booking: Booking, registry_batches: int, trading_batches: int, orders: int) -> bytes:
-    """Entries of leaf 0."""
+def header_bytes(
+    booking: Booking, registry_batches: int, trading_batches: int, orders: int, *, by_order: bool = False
+) -> bytes:
+    """Entries of leaf 0; `by_order`: each order has a value of its own."""
     header = booking.header
-    flags = HALTED_FLAG * header.halted + BUY_BACK_FLAG * header.buy_back
+    flags = HALTED_FLAG * header.halted + BUY_BACK_FLAG * header.buy_back + PAY_AS_BID_FLAG * by_order
     sums = (header.lost_wh, header.link_wheeling_uthb, header.rent_uthb, len(header.zones))
     counts = (registry_batches, trading_batches, orders, flags)
     return struct.pack("<QHHHHQQqH", booking.seq, *counts, *sums) + b"".join(
@@ -176,10 +180,12 @@ def plan_run(
     trader_address: Mapping[str, bytes],
     program_ids: Mapping[str, bytes],
     orders: Sequence[SignedOrder] = (),
+    order_values: pl.DataFrame | None = None,
 ) -> RunPlan:
     """Batches, leaves, roots and proofs of a booking; `program_ids` has `registry` and `trading`.
 
-    `orders` are the filled, hand-placed orders of an initial run. Raises LedgerError for amounts that don't fit an
+    `orders` are the filled, hand-placed orders of an initial run; `order_values` (pay_as_bid.ORDER_VALUES): it was
+    cleared pay as bid and not halted. Raises LedgerError for amounts that don't fit an
     entry, more batches than the bitmap holds, or an owner without an address.
     """
     kind, initial = booking.kind, booking.kind == CLEARING
@@ -191,19 +197,22 @@ def plan_run(
         entries = meter_entry_bytes(kind, booking.meter_entries)
         owners = booking.meter_entries["meter_id"].to_list()
         name = ("registry", REGISTRY_INSTRUCTION[kind], program_ids["registry"])
-        return _batches(
-            name=name, owners=owners, entries=entries, size=size, first=first, address=meter_address, leaves=leaves
-        )
+        parts = _even(entries, len(owners), size)
+        return _batches(name=name, owners=owners, parts=parts, first=first, address=meter_address, leaves=leaves)
 
     def trading(first: int, depth: int) -> list[Batch]:
         budget = TRADING_BUDGET - (RESETTLE_ACCOUNT_BYTES if kind == RESETTLEMENT else 0)
-        size = batch_size(ENTRY_BYTES[kind], TRADERS_A_BATCH, budget, depth)
-        entries = wallet_entry_bytes(kind, booking.wallet_entries)
         owners = booking.wallet_entries["wallet"].to_list()
-        name = ("trading", TRADING_INSTRUCTION[kind], program_ids["trading"])
-        return _batches(
-            name=name, owners=owners, entries=entries, size=size, first=first, address=trader_address, leaves=leaves
-        )
+        instruction = TRADING_INSTRUCTION[kind] if order_values is None else PAY_AS_BID_INSTRUCTION
+        if order_values is None:
+            size = batch_size(ENTRY_BYTES[kind], TRADERS_A_BATCH, budget, depth)
+            parts = _even(wallet_entry_bytes(kind, booking.wallet_entries), len(owners), size)
+        else:
+            uneven = entries_of(booking.wallet_entries, order_values)
+            groups = groups_of(uneven, TRADERS_A_BATCH, budget - 32 * max(0, depth - BUDGET_DEPTH))
+            parts = [(start, end, b"".join(uneven[start:end])) for start, end in groups]
+        name = ("trading", instruction, program_ids["trading"])
+        return _batches(name=name, owners=owners, parts=parts, first=first, address=trader_address, leaves=leaves)
 
     if initial:
         metered = _settled_depth(lambda depth: registry(0, depth, Leaves(network_id, METERING, booking.epoch, 0)), 0)
@@ -217,7 +226,7 @@ def plan_run(
         raise LedgerError(
             f"run needs batch {last}, at most {MAX_BATCH_INDEX} is possible; split the market's households"
         )
-    header = header_bytes(booking, len(metered), len(traded), len(ordered))
+    header = header_bytes(booking, len(metered), len(traded), len(ordered), by_order=order_values is not None)
     header_leaf = leaf_hash(leaves.row(program_ids["trading"], 0, header, ()))
     order_leaves = [
         OrderLeaf(
@@ -265,12 +274,18 @@ def _numbered(registry: list[Batch], trading: Callable[[int, int], list[Batch]],
     return [*registry, *trading(1 + len(registry), depth)]
 
 
+def _even(entries: bytes, n: int, size: int) -> list[tuple[int, int, bytes]]:
+    """(first owner, one after the last, bytes) of batches of `size` entries of one length."""
+    width = len(entries) // max(n, 1)
+    cuts = [(start, min(start + size, n)) for start in range(0, n, size)]
+    return [(start, end, entries[start * width : end * width]) for start, end in cuts]
+
+
 def _batches(
     *,
     name: tuple[str, str, bytes],
     owners: list[str],
-    entries: bytes,
-    size: int,
+    parts: Sequence[tuple[int, int, bytes]],
     first: int,
     address: Mapping[str, bytes],
     leaves: Leaves,
@@ -281,11 +296,9 @@ def _batches(
         raise LedgerError(
             f"{len(strangers)} entries have no {program} address, such as {strangers[0]!r}; register them"
         )
-    width = len(entries) // max(len(owners), 1)
     batches = []
-    for index, start in enumerate(range(0, len(owners), size), first):
-        those = tuple(owners[start : start + size])
-        part = entries[start * width : (start + len(those)) * width]
+    for index, (start, end, part) in enumerate(parts, first):
+        those = tuple(owners[start:end])
         row = leaves.row(program_id, index, part, [address[owner] for owner in those])
         batches.append(
             Batch(

@@ -1,31 +1,8 @@
 """Attacks on the programs (chain.md §7), each a test that fails to steal: those of the authority and of the oracles.
 
 Belongs here: attacks that no other test of the programs makes. Does not belong here: those of strangers, relayers and
-households (test_attacks_strangers.py), and what there are no instructions for yet (certificates, proposals,
-withdrawals, continuous matching, closing and voiding). Proven elsewhere, by the beginning of the test's name:
-- payment in a worthless mint: `test_a_deposit_is_paid_in_thbc`, `test_a_worthless_mint_in_the_mints_place`
-- a signed order replayed elsewhere, or twice: `test_an_order_of_another_network_market_or_epoch`,
-  `test_an_order_is_recorded_once`, `test_orders_are_recorded_between_commitment_and_finalisation`
-- slots that merge to a better limit: `test_where_slots_run_out`
-- a price outside a limit, a trade uncovered or halted: `test_nobody_trades_beyond_mandate_balance_or_price`
-- a batch with swapped accounts or a changed byte: `test_a_batch_with_any_byte_or_account_changed`,
-  `test_one_changed_byte_account_index_or_epoch`
-- a batch twice, or in another order: `test_a_batch_settles_once`, `test_the_same_batch_twice`,
-  `test_batches_of_one_root_apply_in_any_order`, `test_a_trader_has_one_entry_a_run`, `test_a_meter_twice_in_a_batch`
-- an attestation of another kind or run, k − 1 oracles, one blocking, two roots: `test_an_attestation_of_another_run`,
-  `test_k_minus_one_oracles`, `test_one_oracle_neither_blocks`, `test_a_root_is_final_once`, `test_votes_of_a_replaced`
-- a run begun early, twice, or of two kinds: `test_runs_go_in_order_after`, `test_late_and_resettlement_runs_follow`,
-  `test_runs_go_in_the_order_of_their_seq`
-- prices of 2²³, zones twice, wheeling above its cap, contradicting flags: `test_a_header_that_contradicts_itself`
-- sums that do not close: `test_sums_that_do_not_close`, `test_a_resettlement_that_takes_back_more`,
-  `test_the_supplier_s_account_must_cover`, `test_a_negative_rent_needs`
-- a mandate changed behind the gate: `test_a_mandate_changed_after_the_gate`, `test_a_mandate_acts_from_the_next`
-- parameters changed twice or when open: `test_parameters_change_one_at_a_time`, `test_parameters_change_from_their`
-- a meter of two owners, or with zero bytes: `test_one_meter_id_is_one_account`, `test_a_meter_id_with_zero_bytes`
-- a suspended meter minting: `test_pending_and_suspended_meters`; k − 1 attestors: `test_k_distinct_attestors`
-- strangers initialising, or anyone twice: `test_only_the_deployer_initialises`, `test_a_stranger_cannot_initialise`,
-  `test_initialize_is_the_deployers_once`; opening an epoch: `test_by_the_chain_s_clock`
-- Wh read as kWh: `test_the_mints_have_their_decimals`; another's money: `test_nobody_deposits_revokes_or_sets`
+households (test_attacks_strangers.py), those of certificates, proposals, withdrawals, matching and voiding (their own
+files). docs/security/attacks.md lists every known attack with its tests.
 """
 
 from __future__ import annotations
