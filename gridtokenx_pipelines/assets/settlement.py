@@ -20,6 +20,7 @@ from gridtokenx_pipelines.settlement_service import (
     clearing,
     energy,
     instructions,
+    mandates,
     movements,
     network,
     provenance,
@@ -117,6 +118,8 @@ def clear_in_order(context: dg.AssetExecutionContext, settlement: Settlement) ->
     """Epoch by epoch in order: book, its checks, clearing, its checks, commit; stops before the first bad epoch."""
     # what was asked back on chain covers nothing, so it must be known before a book is made
     movements.follow(settlement.services)
+    # nor may a book be made on a mandate that its household has changed
+    mandates.follow(settlement.services)
     epochs = epochs_of(context.partition_keys)
     for stage in ("order_book", "clearing_results"):
         provenance.require_fit(settlement.services, stage, epochs)

@@ -28,6 +28,7 @@ from gridtokenx_pipelines.settlement_service import (
     clearing,
     energy,
     instructions,
+    mandates,
     movements,
     rates_in_force,
     receipts,
@@ -72,6 +73,7 @@ def reconcile(services: Services, *, dry_run: bool = False) -> Reconciled:
         return Reconciled(consistent=not forgotten and market["finalized_seq"] <= last, steps=tuple(steps))
     booked = movements.follow(services).booked
     steps.append(f"movements on chain booked again: {booked or 'none'}")
+    steps.append(f"mandates that differed from the chain's: {mandates.follow(services) or 'none'}")
     try:
         for name, together in groupby(forgotten, key=lambda event: event.name):
             if name == "RunVoided":

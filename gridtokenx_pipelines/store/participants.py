@@ -57,6 +57,17 @@ def save_mandates(connection: Connection, mandates: pl.DataFrame) -> int:
     return upsert(connection, "mandates", mandates, ("wallet", "effective_epoch"))
 
 
+def forget_mandates(connection: Connection, keys: pl.DataFrame) -> None:
+    """Delete mandates by wallet and first epoch: replaced or revoked before they began, so they never were in force."""
+    connection.execute(
+        text(
+            "DELETE FROM mandates m USING unnest(CAST(:wallets AS text[]), CAST(:epochs AS bigint[])) k(wallet, epoch) "
+            "WHERE m.wallet = k.wallet AND m.effective_epoch = k.epoch"
+        ),
+        {"wallets": keys["wallet"].to_list(), "epochs": keys["effective_epoch"].to_list()},
+    )
+
+
 def users(connection: Connection) -> pl.DataFrame:
     """All users with their chain address (null before they have one), by wallet."""
     return read_frame(
