@@ -211,7 +211,7 @@ def test_a_database_restored_from_before_the_last_epochs_is_brought_up_to_the_ch
     assert services.client.call("getTransactionCount") == sent
 
 
-def test_a_restore_without_the_orders_of_that_time_says_what_to_bring_back(site: Site) -> None:
+def test_a_restore_that_lost_mandates_takes_them_from_the_chain(site: Site) -> None:
     services = site.services
     seed(services.engine, 2)
     assert settle(services, EPOCHS[:1]) == []
@@ -220,6 +220,22 @@ def test_a_restore_without_the_orders_of_that_time_says_what_to_bring_back(site:
     with open_services(msgspec.structs.replace(site.configured, database_url=restored)) as forgetful:
         with forgetful.engine.begin() as connection:
             connection.execute(text("DELETE FROM mandates WHERE buy_back"))
+        found = reconcile.reconcile(forgetful)
+        assert balances(forgetful) == balances(services)
+    assert found.consistent, found.steps
+
+
+def test_a_restore_without_the_energy_of_that_time_says_what_to_bring_back(site: Site) -> None:
+    services = site.services
+    seed(services.engine, 2)
+    assert settle(services, EPOCHS[:1]) == []
+    restored = copy_of(site)
+    assert settle(services, EPOCHS[1:2]) == []
+    with open_services(msgspec.structs.replace(site.configured, database_url=restored)) as forgetful:
+        with forgetful.engine.begin() as connection:
+            moved = "UPDATE net_energy SET production_wh = production_wh + 1, net_wh = net_wh + 1, "
+            moved += "production_end_wh = production_end_wh + 1 WHERE epoch = :epoch AND net_wh > 0"
+            connection.execute(text(moved), {"epoch": EPOCHS[1]})
         found = reconcile.reconcile(forgetful)
     assert found.consistent is False
     assert "has the final root" in found.steps[-1]
