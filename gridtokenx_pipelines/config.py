@@ -148,6 +148,12 @@ def kafka_from_env(env: Mapping[str, str] | None = None) -> tuple[str, dict[str,
     """Bootstrap servers, and librdkafka's security settings (empty: plain text). Raises ConfigError."""
     env = os.environ if env is None else env
     brokers = _required(env, "KAFKA_BOOTSTRAP_SERVERS", "host:port[,host:port …]")
+    for broker in brokers.split(","):
+        host, _, port = broker.strip().rpartition(":")
+        # librdkafka takes any number's last 16 bits, and waits for a broker that nobody named
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            bound = "host:port[,host:port …], ports from 1 to 65535"
+            raise ConfigError("KAFKA_BOOTSTRAP_SERVERS", brokers, bound, f"correct {broker.strip()!r}")
     protocol = _one_of(env, "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", KAFKA_PROTOCOLS)
     given = {name: env[name] for name in KAFKA_SECURITY if env.get(name)}
     if protocol == "PLAINTEXT":
