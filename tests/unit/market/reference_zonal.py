@@ -16,6 +16,8 @@ from tests.unit.market.exact_lp import Program
 from tests.unit.market.reference import BUY, SELL, Charges, Order, midpoint, priority
 
 MILLION = 1_000_000
+# docs/reference/market.md: what the program leaves of an order or a link below it counts as nothing
+LEAST_WH = Fraction(1, 10_000)
 
 
 class Undetermined(Exception):
@@ -60,6 +62,9 @@ def zonal(orders: Iterable[Order], network: Network, charges: Charges) -> Coupli
     """Fills, prices and flows. Raises Undetermined where domain §5 doesn't say which of several."""
     orders, ways = list(orders), ways_of(network)
     point, optimum = _optimum(orders, ways, network, charges)
+    bounds = [(point[o.ident.hex()], o.wh) for o in orders] + [(point[way.name], way.capacity) for way in ways]
+    if any(0 < wh < LEAST_WH or 0 < most - wh < LEAST_WH for wh, most in bounds):
+        raise Undetermined("an order or a link closer to a bound than the rules look")
     parts = _components(network, ways, point)
     filled, sent = _quantities(orders, ways, parts, point)
     prices = _prices(orders, ways, parts, point, charges)
