@@ -64,7 +64,7 @@ def test_a_mechanism_that_the_chain_does_not_settle_is_refused(tmp_path, monkeyp
     monkeypatch.setenv("GRIDTOKENX_MECHANISM", mechanism)
     with pytest.raises(ConfigError, match=f"was '{mechanism}', must be one of zonal, uniform"):
         options(tmp_path)
-    env = {"DATABASE_URL": "postgresql://x", "KAFKA_BOOTSTRAP_SERVERS": "x", "SOLANA_RPC_URL": "http://x"}
+    env = {"DATABASE_URL": "postgresql://x", "KAFKA_BOOTSTRAP_SERVERS": "x:9092", "SOLANA_RPC_URL": "http://x"}
     with pytest.raises(ConfigError, match=mechanism):
         Settings.from_env(env | {"GRIDTOKENX_MECHANISM": mechanism})
 
