@@ -1,4 +1,4 @@
-"""Services over a real database and a real Parquet folder; the chain's parts come from the fixtures that need them."""
+"""Services over a real database and a real Parquet folder: before the chain, and on a fresh local chain."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from gridtokenx_pipelines.chain.client import ChainClient
+from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.chain.signer import KeypairSigner
 from gridtokenx_pipelines.market.rules import Rules
-from gridtokenx_pipelines.settlement_service.services import Services
+from gridtokenx_pipelines.settlement_service.services import Services, open_services
 from gridtokenx_pipelines.store.parquet import ParquetStore
 from gridtokenx_pipelines.store.postgres import engine
+from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import NETWORK
 
 
@@ -34,3 +36,13 @@ def services(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
     )
     client.close()
     made.dispose()
+
+
+@pytest.fixture
+def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
+    """Services on a fresh local chain that knows the households."""
+    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
+        with ChainClient(localnet.url) as client:
+            bring_up(client)
+        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
+            yield services

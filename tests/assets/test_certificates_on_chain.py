@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -12,8 +11,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from gridtokenx_pipelines.chain import addresses
-from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.chain.signer import write_keypair_file
 from gridtokenx_pipelines.cli import cli
 from gridtokenx_pipelines.epochs import start_us
@@ -21,24 +18,13 @@ from gridtokenx_pipelines.market.certificates import Unbacked
 from gridtokenx_pipelines.market.orders import Order, Side, encode_order, meter_hash, order_id_of, sign
 from gridtokenx_pipelines.settlement_service import clearing, instructions, periods, receipts
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import certificates, orders
-from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import FIRST, HOUSEHOLDS, key_of_household, meter_id, seed, wallet
 
 KWH = 1_000
 NAME = "a-first-kwh"
 CERTIFICATE = NAME.encode().ljust(32, b"\0")
-
-
-@pytest.fixture
-def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
-    """Services on a fresh local chain that knows the households."""
-    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
-        with ChainClient(localnet.url) as client:
-            bring_up(client)
-        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
-            yield services
 
 
 def act(services: Services, key: Path, *words: str) -> None:

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import text
 
-from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.settlement_service import clearing, energy, instructions, progress, receipts, statements
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
-from tests.assets.market_chain import bring_up, settings
+from gridtokenx_pipelines.settlement_service.services import Services
 from tests.assets.market_day import FIRST, HOUSEHOLDS, net_rows, seed
-
-
-@pytest.fixture
-def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
-    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
-        with ChainClient(localnet.url) as client:
-            bring_up(client)
-        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
-            yield services
 
 
 def settle(services: Services, epochs: list[int]) -> list[str]:

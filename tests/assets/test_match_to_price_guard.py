@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pytest
 from bytewax.testing import run_main
 
-from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.messaging.kafka import PartitionReader, Sender, partitions_of
 from gridtokenx_pipelines.messaging.mock_broker import MockBroker
 from gridtokenx_pipelines.settlement_service import movements
 from gridtokenx_pipelines.settlement_service.events import EventPublisher
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store.market_events import open_halts
 from streaming.price_guard import Guarded, build_flow, write_kafka, write_postgres
 from streaming.source import KafkaBatches
 from tests.assets.households import TRADING, Household
-from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import FIRST, seed
 from tests.assets.test_market_events import told
 from tests.assets.test_movements_on_chain import wait_final
 from tests.assets.test_settlement_on_chain import settle
-
-
-@pytest.fixture
-def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
-    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
-        with ChainClient(localnet.url) as client:
-            bring_up(client)
-        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
-            yield services
 
 
 def match(services: Services, seller: Household, buyer: Household) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,27 +12,16 @@ from solders.pubkey import Pubkey
 from sqlalchemy import text
 
 from gridtokenx_pipelines.chain import addresses
-from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.chain.participants import MarketFunding
 from gridtokenx_pipelines.chain.setup import Setup
 from gridtokenx_pipelines.settlement_service import clearing, instructions, movements, receipts
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import proof
 from tests.assets.households import TRADING, Household
-from tests.assets.market_chain import bring_up, chain_keys, settings, signer
+from tests.assets.market_chain import chain_keys, signer
 from tests.assets.market_day import FIRST, meter_id, net_rows, seed, wallet
 from tests.assets.test_settlement_on_chain import settle
-
-
-@pytest.fixture
-def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
-    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
-        with ChainClient(localnet.url) as client:
-            bring_up(client)
-        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
-            yield services
 
 
 def problems(services: Services, epochs: list[int]) -> list[str]:

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import polars as pl
 import pytest
 from sqlalchemy import text
 
 from gridtokenx_pipelines.chain import addresses
-from gridtokenx_pipelines.chain.client import ChainClient
-from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.epochs import start_us
 from gridtokenx_pipelines.market.orders import Order, encode_order, meter_hash, order_id_of, sign
 from gridtokenx_pipelines.settlement_service import clearing, instructions, progress, receipts, resettlement
 from gridtokenx_pipelines.settlement_service.energy import EpochNotReady
 from gridtokenx_pipelines.settlement_service.inspections import receipts as inspection
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.store import energy, orders
-from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import FIRST, key_of_household, meter_id, net_rows, seed, wallet
 
 EPOCHS = list(range(FIRST, FIRST + 3))
-
-
-@pytest.fixture
-def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
-    """Services on a fresh local chain that knows the households."""
-    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
-        with ChainClient(localnet.url) as client:
-            bring_up(client)
-        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
-            yield services
 
 
 def settle(services: Services, epochs: list[int]) -> list[str]:

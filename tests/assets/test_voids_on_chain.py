@@ -15,9 +15,7 @@ from sqlalchemy import text
 
 from gridtokenx_pipelines.audit.findings import OK
 from gridtokenx_pipelines.chain import addresses
-from gridtokenx_pipelines.chain.client import ChainClient
 from gridtokenx_pipelines.chain.idl import Program
-from gridtokenx_pipelines.chain.localnet_process import LocalnetProcess
 from gridtokenx_pipelines.chain.lookup import Lookup
 from gridtokenx_pipelines.chain.outbox import Outbox
 from gridtokenx_pipelines.chain.run_steps import Missing, RunKeys, RunSteps
@@ -39,14 +37,13 @@ from gridtokenx_pipelines.settlement_service import (
 )
 from gridtokenx_pipelines.settlement_service.audits.service import audit_range
 from gridtokenx_pipelines.settlement_service.inspections.verdict import failed
-from gridtokenx_pipelines.settlement_service.services import Services, open_services
+from gridtokenx_pipelines.settlement_service.services import Services
 from gridtokenx_pipelines.settlement_service.taking_back import Decision, VoidRefused
 from gridtokenx_pipelines.store import energy as energy_store
 from gridtokenx_pipelines.store import ledger
 from gridtokenx_pipelines.store.proof import ledger_laws
 from tests.assets.audited_market import EPOCHS, FIRST, settled_market
 from tests.assets.households import Household
-from tests.assets.market_chain import bring_up, settings
 from tests.assets.market_day import HOUSEHOLDS, meter_id, seed, wallet
 from tests.assets.test_movements_on_chain import bring_funds, chain_grid, wait_final
 
@@ -58,16 +55,6 @@ def market(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Services
     """Four settled epochs with an archive of signed readings, one that is cleared and not sent, two only metered."""
     with settled_market(new_database(), tmp_path, more=2) as services:
         yield services
-
-
-@pytest.fixture
-def live(postgres_url: str, tmp_path: Path) -> Iterator[Services]:
-    """Services on a fresh local chain that knows the households."""
-    with LocalnetProcess(tmp_path / "localnet", slot_ms=20) as localnet:
-        with ChainClient(localnet.url) as client:
-            bring_up(client)
-        with open_services(settings(tmp_path / "data", postgres_url, localnet.url)) as services:
-            yield services
 
 
 def table(services: Services, sql: str, **values: Any) -> list[tuple[Any, ...]]:
